@@ -1,0 +1,224 @@
+"""Every live connection of the process: how many are let in, who is silent, who gets a ping, who has to go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import msgspec
+from msgspec import UNSET
+
+from app.hub import Hub
+from app.metrics import Transport
+from app.permissions import Identity
+from app.position import Position
+from app.protocol import CloseCode, Drain, Frame, Ping, push
+from models.errors import RateLimited, Unavailable
+from models.fields import stamp, utc_now
+
+SILENCE_SECONDS = 10.0
+"""On top of the time between pings: who says nothing for so long is gone."""
+
+
+class Limits(Protocol):
+    """What an admin may change while the server runs."""
+
+    @property
+    def max_connections(self) -> int: ...
+
+    @property
+    def max_connections_per_user(self) -> int: ...
+
+    @property
+    def max_connections_per_address(self) -> int: ...
+
+    @property
+    def max_pending_seconds(self) -> float: ...
+
+
+class Connection(Protocol):
+    """One client, over whichever transport."""
+
+    transport: Transport
+    address: str
+    opened_at: float
+    """Unix time."""
+    heard_at: float
+    """By the monotonic clock."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def identity(self) -> Identity | None: ...
+
+    @property
+    def all_live(self) -> bool: ...
+
+    @property
+    def topics(self) -> list[str]: ...
+
+    @property
+    def pending_bytes(self) -> int: ...
+
+    @property
+    def blocked_seconds(self) -> float: ...
+
+    def send(self, frame: Frame) -> None: ...
+
+    def leave(self, code: CloseCode) -> None: ...
+
+
+class FeedHealth(Protocol):
+    """What pings say about the feed."""
+
+    @property
+    def silent_seconds(self) -> float: ...
+
+    @property
+    def stale(self) -> bool: ...
+
+
+class Connections:
+    """The register. A timer visits a fraction of the connections each second: pings never come all at once."""
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        feed: FeedHealth,
+        encode: Callable[[Position], str],
+        limits: Callable[[], Limits],
+        ping_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        choose: Callable[[int], int] = random.randrange,
+    ) -> None:
+        self._hub, self._feed, self._encode, self._limits = hub, feed, encode, limits
+        self._ping_seconds, self._clock, self._choose = ping_seconds, clock, choose
+        self._slots: list[dict[str, Connection]] = [{} for _ in range(max(1, round(ping_seconds)))]
+        self._slot_of: dict[str, int] = {}
+        self._turn = 0
+        self._by_address: Counter[str] = Counter()
+        self._by_user: Counter[str] = Counter()
+        self._user_of: dict[str, str] = {}
+        self.draining = False
+        self._emptied: asyncio.Event | None = None
+        self.frames_out = 0
+        """Frames sent since the start; counted by the connections, because a metric's lock costs more than a send."""
+        self.bytes_out = 0
+
+    def __len__(self) -> int:
+        return len(self._slot_of)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter([connection for slot in self._slots for connection in slot.values()])
+
+    @property
+    def tick_seconds(self) -> float:
+        """How often `tick` wants to be called, so that everyone is visited once in `ping_seconds`."""
+        return self._ping_seconds / len(self._slots)
+
+    # -- who is let in ------------------------------------------------------------------------------------------------
+
+    def check_room(self, address: str, identity: Identity | None) -> None:
+        """Refuse a handshake: `Unavailable` at the server's limits and in a drain, `RateLimited` at the client's."""
+        limits = self._limits()
+        if self.draining:
+            raise Unavailable("This server is stopping. Connect again; another one will answer.", retry_after=2.0)
+        if len(self) >= limits.max_connections:
+            raise Unavailable("This server has all the connections it takes.", retry_after=10.0)
+        if self._by_address[address] >= limits.max_connections_per_address:
+            raise RateLimited("There are too many connections from this address.", retry_after=30.0)
+        if identity is not None and self._by_user[identity.user_id] >= limits.max_connections_per_user:
+            raise RateLimited("This user has too many connections. Close some.", retry_after=30.0)
+
+    def add(self, connection: Connection) -> None:
+        """A connection was accepted."""
+        slot = self._choose(len(self._slots))
+        self._slots[slot][connection.id] = connection
+        self._slot_of[connection.id] = slot
+        self._by_address[connection.address] += 1
+
+    def admit(self, connection: Connection, identity: Identity) -> None:
+        """A connection said who it is. Raises `RateLimited` where this user has too many."""
+        if self._by_user[identity.user_id] >= self._limits().max_connections_per_user:
+            raise RateLimited("This user has too many connections. Close some.", retry_after=30.0)
+        if connection.id in self._slot_of:
+            self._by_user[identity.user_id] += 1
+            self._user_of[connection.id] = identity.user_id
+
+    def remove(self, connection: Connection) -> None:
+        """A connection is gone; fine when it was never added."""
+        slot = self._slot_of.pop(connection.id, None)
+        if slot is None:
+            return
+        del self._slots[slot][connection.id]
+        _decrease(self._by_address, connection.address)
+        user_id = self._user_of.pop(connection.id, None)
+        if user_id is not None:
+            _decrease(self._by_user, user_id)
+        if not self._slot_of and self._emptied is not None:
+            self._emptied.set()
+
+    async def emptied(self) -> None:
+        """Wait until nobody is connected."""
+        if self._slot_of:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()
+
+    # -- the heartbeat ------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Visit the next fraction: close the silent and the stuck, ping the rest with two shared frames."""
+        now = self._clock()
+        visited = tuple(self._slots[self._turn].values())
+        self._turn = (self._turn + 1) % len(self._slots)
+        max_pending_seconds = self._limits().max_pending_seconds
+        for connection in self:
+            if connection.blocked_seconds > max_pending_seconds:
+                connection.leave(CloseCode.SLOW)
+        if not visited:
+            return
+        placed, placeless = self._pings()
+        for connection in visited:
+            if now - connection.heard_at > self._ping_seconds + SILENCE_SECONDS:
+                connection.leave(CloseCode.NO_PONG)
+            elif connection.identity is not None:
+                connection.send(placed if connection.all_live else placeless)
+
+    def _pings(self) -> tuple[Frame, Frame]:
+        ping = Ping(
+            lag_ms=round(self._feed.silent_seconds * 1000),
+            stale=self._feed.stale,
+            time=stamp(utc_now()),
+            position=self._encode(self._hub.position),
+        )
+        return push(ping), push(msgspec.structs.replace(ping, position=UNSET))
+
+    # -- who has to go ------------------------------------------------------------------------------------------------
+
+    def close_where(self, concerned: Callable[[Connection], bool], code: CloseCode) -> None:
+        """Close every connection that something concerns."""
+        for connection in self:
+            if concerned(connection):
+                connection.leave(code)
+
+    def announce_drain(self, window_seconds: float) -> list[tuple[float, Connection]]:
+        """Tell everyone that the server is going, each with another time to come back; answers who to close when."""
+        self.draining = True
+        plan = []
+        for connection in self:
+            moment = random.uniform(0.0, window_seconds)  # noqa: S311 - spreads load, guards nothing
+            connection.send(push(Drain(reconnect_in_ms=round(moment * 1000))))
+            plan.append((moment, connection))
+        return sorted(plan, key=lambda entry: entry[0])
+
+
+def _decrease(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]

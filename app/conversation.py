@@ -1,0 +1,273 @@
+"""One client's conversation over a socket: commands in, replies and pushes out. Knows nothing of the web framework."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+from msgspec import UNSET
+
+from app.auth import Authenticator
+from app.hub import Hub, Subscription
+from app.joining import Joiner, Listener, Request
+from app.permissions import Identity
+from app.protocol import (
+    MALFORMED_LIMIT,
+    MALFORMED_WINDOW_SECONDS,
+    MAX_MESSAGE_BYTES,
+    MAX_TOPICS,
+    BadCommand,
+    CloseCode,
+    Hello,
+    Pong,
+    Refresh,
+    Subscribe,
+    Subscribed,
+    TokenExpiring,
+    Unsubscribe,
+    push,
+    read_command,
+    reply_error,
+    reply_ok,
+)
+from models.errors import (
+    Conflict,
+    Forbidden,
+    Internal,
+    Invalid,
+    Malformed,
+    RateLimited,
+    Refusal,
+    TokenExpired,
+    Unauthenticated,
+    translate,
+)
+from models.fields import stamp
+
+log = structlog.get_logger("copydesk.socket")
+
+EXPIRY_NOTICE_SECONDS = 60.0
+
+
+class Timer(Protocol):
+    """A call that was put off and can be called off."""
+
+    def cancel(self) -> None: ...
+
+
+class Later(Protocol):
+    """The event loop's `call_later`."""
+
+    def __call__(self, delay: float, callback: Callable[[], Any], /) -> Timer: ...
+
+
+class Conversation:
+    """What a connected client said and is told. `listener` carries the frames and closes the connection."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        *,
+        connection_id: str,
+        handshake: Identity | None,
+        hub: Hub,
+        joiner: Joiner,
+        authenticator: Authenticator,
+        ping_seconds: float,
+        admit: Callable[[Identity], None],
+        later: Later,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`handshake`: who the handshake's bearer or cookie says it is. `admit` may refuse a user (`RateLimited`)."""
+        self.connection_id = connection_id
+        self.identity: Identity | None = None
+        self._listener, self._handshake = listener, handshake
+        self._hub, self._joiner, self._authenticator = hub, joiner, authenticator
+        self._ping_seconds, self._admit = ping_seconds, admit
+        self._later, self._clock, self._wall_clock = later, clock, wall_clock
+        self._timers: list[Timer] = []
+        self._subscriptions: dict[str, Subscription] = {}
+        self._bad_messages: deque[float] = deque(maxlen=MALFORMED_LIMIT)
+        self._over = False
+
+    @property
+    def topics(self) -> list[str]:
+        """What this client listens to, in any state."""
+        return [topic for topic, subscription in self._subscriptions.items() if subscription.state != "left"]
+
+    @property
+    def all_live(self) -> bool:
+        """Whether no topic is still being joined: then one position holds for all of them."""
+        return all(subscription.state != "joining" for subscription in self._subscriptions.values())
+
+    async def hear(self, message: str) -> None:
+        """One text message. Never raises; what is wrong with it is the client's to hear."""
+        if self._over:
+            return
+        try:
+            command = read_command(message)
+        except BadCommand as problem:
+            self._hear_nonsense(problem)
+            return
+        if isinstance(command, Pong):
+            return
+        try:
+            await self._carry_out(command)
+        except Refusal as refusal:
+            self._listener.send(reply_error(command.id, refusal))
+        except Exception as error:
+            # One client's fault must not be another's: it is told, and logged where it is ours.
+            answer = translate(error)
+            if answer is None:
+                log.exception("command_failed", connection_id=self.connection_id)
+                answer = Internal()
+            self._listener.send(reply_error(command.id, answer))
+
+    def end(self) -> None:
+        """The connection is gone: stop listening. Fine to call twice."""
+        self._over = True
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        for subscription in self._subscriptions.values():
+            self._hub.leave(subscription)
+        self._subscriptions.clear()
+
+    def close(self, code: CloseCode, refusal: Refusal | None = None) -> None:
+        """Say why, then close."""
+        if refusal is not None:
+            self._listener.send(reply_error(None, refusal))
+        self._over = True
+        self._listener.leave(code)
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, command: Hello | Subscribe | Unsubscribe | Refresh) -> None:
+        if isinstance(command, Hello):
+            await self._hello(command)
+            return
+        if self.identity is None:
+            self.close(CloseCode.UNAUTHENTICATED, Unauthenticated("Say hello first."))
+            return
+        match command:
+            case Subscribe():
+                self._subscribe(command, self.identity)
+            case Unsubscribe():
+                subscription = self._subscriptions.pop(command.topic, None)
+                if subscription is not None:
+                    self._hub.leave(subscription)
+                self._listener.send(reply_ok(command.id, {}))
+            case Refresh():
+                await self._refresh(command, self.identity)
+
+    async def _hello(self, command: Hello) -> None:
+        if self.identity is not None:
+            raise Conflict("You said hello already; who you are never changes on a socket.")
+        try:
+            identity = await self._identify(command)
+            self._admit(identity)
+        except (Unauthenticated, TokenExpired) as refusal:
+            self._listener.send(reply_error(command.id, refusal))
+            self.close(CloseCode.UNAUTHENTICATED, refusal)
+            return
+        except RateLimited as refusal:
+            self._listener.send(reply_error(command.id, refusal))
+            self.close(CloseCode.TRY_LATER, refusal)
+            return
+        if self._over:
+            return
+        self.identity = identity
+        self._watch_expiry(identity)
+        self._listener.send(
+            reply_ok(
+                command.id,
+                {
+                    "user": {"id": identity.user_id, "name": identity.name},
+                    "session": self.connection_id,
+                    "expires_at": _moment(identity.expires_at),
+                    "ping_seconds": self._ping_seconds,
+                    "limits": {"message_bytes": MAX_MESSAGE_BYTES, "topics": MAX_TOPICS},
+                },
+            )
+        )
+
+    async def _identify(self, command: Hello) -> Identity:
+        if command.token is UNSET:
+            if self._handshake is None:
+                raise Unauthenticated("Send a token with hello.")
+            return self._handshake
+        identity = await self._authenticator.identify_token(str(command.token))
+        # A token wins over a cookie, but a bearer in the handshake was a token already.
+        shaken = self._handshake
+        if shaken is not None and shaken.session_id is None and shaken.user_id != identity.user_id:
+            raise Unauthenticated("The token in hello is another user's than the one in the handshake.")
+        return identity
+
+    def _subscribe(self, command: Subscribe, identity: Identity) -> None:
+        old = self._subscriptions.get(command.topic)
+        if old is None and len(self.topics) >= MAX_TOPICS:
+            raise Invalid(f"One socket has at most {MAX_TOPICS} topics. Unsubscribe from one first.")
+        if old is not None:
+            self._hub.leave(old)
+        request = Request(topic=command.topic, since=command.since, snapshot=command.snapshot)
+
+        def reply(answer: Subscribed | Refusal) -> None:
+            frame = reply_error(command.id, answer) if isinstance(answer, Refusal) else reply_ok(command.id, answer)
+            self._listener.send(frame)
+
+        self._subscriptions = {topic: kept for topic, kept in self._subscriptions.items() if kept.state != "left"}
+        self._subscriptions[command.topic] = self._joiner.join(self._listener, identity, request, reply)
+
+    async def _refresh(self, command: Refresh, identity: Identity) -> None:
+        fresh = await self._authenticator.identify_token(command.token)
+        if fresh.user_id != identity.user_id:
+            raise Forbidden("The token is another user's; open another socket for them.")
+        if (fresh.roles, fresh.groups) != (identity.roles, identity.groups):
+            # What this socket may see was decided with the old roles.
+            self.close(CloseCode.ROLES_CHANGED, Forbidden("Your roles have changed. Connect again."))
+            return
+        self.identity = fresh
+        self._watch_expiry(fresh)
+        self._listener.send(reply_ok(command.id, {"expires_at": _moment(fresh.expires_at)}))
+
+    # -- time and nonsense --------------------------------------------------------------------------------------------
+
+    def _watch_expiry(self, identity: Identity) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        left = identity.expires_at - self._wall_clock()
+
+        def expire() -> None:
+            self.close(CloseCode.TOKEN_EXPIRED, TokenExpired("Get a new token, then connect again."))
+
+        def announce() -> None:
+            self._listener.send(push(TokenExpiring(expires_at=_moment(identity.expires_at))))
+
+        # asyncio cannot put off for longer than its clock allows; a token of years does not need watching.
+        if left > 86_400 * 365:
+            self._timers = []
+            return
+        self._timers = [
+            self._later(max(0.0, left), expire),
+            self._later(max(0.0, left - EXPIRY_NOTICE_SECONDS), announce),
+        ]
+
+    def _hear_nonsense(self, problem: BadCommand) -> None:
+        if not isinstance(problem.refusal, Malformed):
+            self._listener.send(reply_error(problem.command_id, problem.refusal))
+            return
+        now = self._clock()
+        self._bad_messages.append(now)
+        if len(self._bad_messages) == MALFORMED_LIMIT and now - self._bad_messages[0] <= MALFORMED_WINDOW_SECONDS:
+            self.close(CloseCode.MALFORMED, problem.refusal)
+        else:
+            self._listener.send(reply_error(None, problem.refusal))
+
+
+def _moment(unix_time: float) -> str:
+    return stamp(datetime.fromtimestamp(min(unix_time, 253402300799.0), UTC))

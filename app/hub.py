@@ -1,0 +1,386 @@
+"""Who listens to what, and the fan-out: one encoding per topic and view, the same bytes for every listener.
+
+No Tornado, no MongoDB, no await: everything here happens in one step of the event loop, hence without locks. A
+subscription is *joining* while somebody reads its snapshot (`app.joining`) and collects what happens meanwhile; it is
+*live* from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal, Protocol
+
+import msgspec
+
+from app.permissions import Identity, ProjectAccess, project_role
+from app.position import Position
+from app.protocol import CloseCode, Events, Frame, Live, Reset, Unsubscribed, push
+from app.record import ProjectChange, Record
+
+PROJECTS = "projects"
+FRAME_BYTES = 256 * 1024
+"""A frame of events is closed once it holds this much, so that one burst does not make one giant message."""
+
+PlacedEvent = tuple[Position, bytes]
+"""An encoded event and where a client is once it has it."""
+
+GONE = "There is no such project any more, or you may not see it."
+
+
+class Subscriber(Protocol):
+    """One connection. Neither method may block or raise, even for a dead peer."""
+
+    def send(self, frame: Frame) -> None: ...
+
+    def leave(self, code: CloseCode) -> None: ...
+
+
+class Subscription:
+    """One connection's interest in one topic."""
+
+    __slots__ = (
+        "buffer",
+        "buffered_bytes",
+        "ended",
+        "identity",
+        "joined_at",
+        "on_reset",
+        "state",
+        "subscriber",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        topic: str,
+        identity: Identity,
+        joined_at: Position,
+        on_reset: Callable[[Subscription, str], None],
+    ) -> None:
+        self.subscriber, self.topic, self.identity = subscriber, topic, identity
+        self.joined_at = joined_at
+        """What the hub had published when this joined: nothing after it can be missed."""
+        self.on_reset = on_reset
+        self.state: Literal["joining", "live", "left"] = "joining"
+        self.buffer: list[Record] = []
+        self.buffered_bytes = 0
+        self.ended = False
+        """While joining: the caller's right to the topic was taken (again) since; the right must be checked anew."""
+
+    @property
+    def has_left(self) -> bool:
+        """Whether nobody is interested any more."""
+        return self.state == "left"
+
+
+class _Channel:
+    """The listeners of one topic."""
+
+    __slots__ = ("joining", "live", "seq")
+
+    def __init__(self) -> None:
+        self.live: dict[Subscriber, Subscription] = {}
+        self.joining: set[Subscription] = set()
+        self.seq = 0
+
+
+class Hub:
+    """Every subscription of the process."""
+
+    def __init__(self, *, encode: Callable[[Position], str], max_buffered_bytes: int = 1024 * 1024) -> None:
+        """`encode` makes a position public. A joining subscription that collects more than the bound is given up."""
+        self._encode, self._max_buffered_bytes = encode, max_buffered_bytes
+        self._channels: dict[str, _Channel] = {}
+        self._all_projects: set[Subscription] = set()
+        self._projects_by_principal: dict[str, set[Subscription]] = {}
+        self._passing: list[tuple[tuple[int, int], Callable[[], None]]] = []
+        self.position = Position(0, 0)
+        """Everything up to here was published."""
+        self.deliveries = 0
+        """Events sent, counted once per listener."""
+
+    # -- coming and going ---------------------------------------------------------------------------------------------
+
+    def join(
+        self,
+        subscriber: Subscriber,
+        topic: str,
+        identity: Identity,
+        on_reset: Callable[[Subscription, str], None],
+    ) -> Subscription:
+        """Start collecting what happens on a topic. `on_reset` is told to read the topic's snapshot again."""
+        subscription = Subscription(subscriber, topic, identity, self.position, on_reset)
+        self._channels.setdefault(topic, _Channel()).joining.add(subscription)
+        return subscription
+
+    def rejoin(self, subscription: Subscription) -> None:
+        """Start collecting anew, forgetting what was collected."""
+        channel = self._channels.setdefault(subscription.topic, _Channel())
+        self._remove(channel, subscription)
+        subscription.state = "joining"
+        subscription.buffer, subscription.buffered_bytes = [], 0
+        subscription.ended = False
+        subscription.joined_at = self.position
+        channel.joining.add(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Forget a subscription, in whichever state; fine when it left before."""
+        channel = self._channels.get(subscription.topic)
+        subscription.state = "left"
+        subscription.buffer = []
+        if channel is None:
+            return
+        self._remove(channel, subscription)
+        if not channel.live and not channel.joining:
+            del self._channels[subscription.topic]
+
+    def go_live(self, subscription: Subscription, since: Position) -> None:
+        """Send what was collected after `since`, then `live`; from here on the subscription gets the shared frames."""
+        self.replay(subscription, self._collected(subscription, since), self.position)
+        position = self._encode(self.position)
+        channel = self._channels[subscription.topic]
+        channel.joining.discard(subscription)
+        subscription.buffer, subscription.buffered_bytes = [], 0
+        subscription.state = "live"
+        channel.live[subscription.subscriber] = subscription
+        if subscription.topic == PROJECTS:
+            self._index(subscription)
+        counted = subscription.topic.startswith("project:")
+        subscription.subscriber.send(
+            push(Live(topic=subscription.topic, position=position, seq=channel.seq if counted else msgspec.UNSET))
+        )
+
+    def replay(self, subscription: Subscription, events: list[PlacedEvent], end: Position) -> None:
+        """Send one listener what it has to catch up with; `end` is where that leads."""
+        for chunk, position in _chunks(events, end):
+            subscription.subscriber.send(self._frame(subscription.topic, chunk, position))
+            self.deliveries += len(chunk)
+
+    def _frame(self, topic: str, chunk: list[msgspec.Raw], position: Position, seq: int | None = None) -> Frame:
+        return push(
+            Events(
+                topic=topic,
+                position=self._encode(position),
+                events=chunk,
+                seq=msgspec.UNSET if seq is None else seq,
+            )
+        )
+
+    def _collected(self, subscription: Subscription, since: Position) -> list[PlacedEvent]:
+        events: list[PlacedEvent] = []
+        for record in subscription.buffer:
+            if record.position <= since:
+                continue
+            if subscription.topic == PROJECTS:
+                event = record.project.for_listener(subscription.identity) if record.project else None
+                if event is not None:
+                    events.append((record.position, event))
+            else:
+                events.extend((record.position, part) for topic, part in record.parts if topic == subscription.topic)
+        return events
+
+    # -- what the feed brings -----------------------------------------------------------------------------------------
+
+    def publish(self, records: Iterable[Record], position: Position) -> None:
+        """Tell everyone concerned. `position` is where the feed is after the last record."""
+        pending: dict[str, list[PlacedEvent]] = {}
+        for record in records:
+            topics = {topic for topic, _ in record.parts}
+            if record.project is not None:
+                topics.add(f"project:{record.project.id}")
+                topics.add(PROJECTS)
+            for topic in topics:
+                for subscription in self._joining(topic):
+                    self._collect(subscription, record)
+            if record.project is not None and record.project.changes_access:
+                # Those who lose the project get what came before, and nothing from this change on.
+                topic = f"project:{record.project.id}"
+                self._flush(topic, pending.pop(topic, []), self.position)
+                self._apply_access(topic, record.project.after)
+            for topic, part in record.parts:
+                if topic in self._channels:
+                    pending.setdefault(topic, []).append((record.position, part))
+            if record.project is not None and PROJECTS in self._channels:
+                self._publish_project(record.project, record.position)
+            self.position = max(self.position, record.position)
+        self.position = max(self.position, position)
+        for topic, events in pending.items():
+            self._flush(topic, events, self.position)
+        self._tell_passed()
+
+    def advance(self, position: Position) -> None:
+        """The feed heard that nothing happened up to `position`."""
+        if position > self.position:
+            self.position = position
+            self._tell_passed()
+
+    def _joining(self, topic: str) -> tuple[Subscription, ...]:
+        channel = self._channels.get(topic)
+        return tuple(channel.joining) if channel is not None and channel.joining else ()
+
+    def _collect(self, subscription: Subscription, record: Record) -> None:
+        subscription.buffer.append(record)
+        subscription.buffered_bytes += record.size + 100
+        if record.project is not None and subscription.topic != PROJECTS and record.project.changes_access:
+            after = record.project.after
+            subscription.ended = after is None or project_role(subscription.identity, after) is None
+
+    def is_overfull(self, subscription: Subscription) -> bool:
+        """Whether a joining subscription collected more than it may."""
+        return subscription.buffered_bytes > self._max_buffered_bytes
+
+    def _flush(self, topic: str, events: list[PlacedEvent], end: Position) -> None:
+        """One frame for all live listeners of a `project:` topic."""
+        channel = self._channels.get(topic)
+        if channel is None or not channel.live:
+            return
+        for chunk, position in _chunks(events, end):
+            channel.seq += 1
+            frame = self._frame(topic, chunk, position, channel.seq)
+            for subscriber in tuple(channel.live):
+                subscriber.send(frame)
+            self.deliveries += len(chunk) * len(channel.live)
+
+    def _publish_project(self, change: ProjectChange, position: Position) -> None:
+        """The topic `projects`: update for who saw it and sees it, enter and leave for the others."""
+        saw = self._audience(change.before)
+        sees = saw if change.after == change.before else self._audience(change.after)
+        for listeners, before, after in (
+            (saw & sees if saw is not sees else saw, True, True),
+            (sees - saw if saw is not sees else (), False, True),
+            (saw - sees if saw is not sees else (), True, False),
+        ):
+            if not listeners:
+                continue
+            event = change.encoded(before=before, after=after)
+            if event is None:
+                continue
+            frame = self._frame(PROJECTS, [msgspec.Raw(event)], position)
+            for subscription in tuple(listeners):
+                subscription.subscriber.send(frame)
+            self.deliveries += len(listeners)
+
+    # -- rights -------------------------------------------------------------------------------------------------------
+
+    def _audience(self, access: ProjectAccess | None) -> set[Subscription]:
+        """The live listeners of `projects` who may see a project; found by its members, not by asking everyone."""
+        if access is None:
+            return set()
+        if access.visibility == "public":
+            return self._all_projects
+        listeners = set(self._projects_by_principal.get("*", ()))
+        for member in access.members:
+            listeners |= self._projects_by_principal.get(member.principal, set())
+        return listeners
+
+    def _index(self, subscription: Subscription) -> None:
+        self._all_projects.add(subscription)
+        for principal in _principals(subscription.identity):
+            self._projects_by_principal.setdefault(principal, set()).add(subscription)
+
+    def _unindex(self, subscription: Subscription) -> None:
+        self._all_projects.discard(subscription)
+        for principal in _principals(subscription.identity):
+            listeners = self._projects_by_principal.get(principal)
+            if listeners is not None:
+                listeners.discard(subscription)
+                if not listeners:
+                    del self._projects_by_principal[principal]
+
+    def _apply_access(self, topic: str, access: ProjectAccess | None) -> None:
+        """Cut off everyone who may not see the project any more."""
+        channel = self._channels.get(topic)
+        if channel is None:
+            return
+        for subscription in tuple(channel.live.values()):
+            if access is None or project_role(subscription.identity, access) is None:
+                self.end(subscription, "not_found", GONE)
+
+    def end(self, subscription: Subscription, code: str, detail: str, *, retry_after_ms: int | None = None) -> None:
+        """Take a topic from a listener and say so."""
+        self.leave(subscription)
+        subscription.subscriber.send(
+            push(
+                Unsubscribed(
+                    topic=subscription.topic,
+                    code=code,
+                    detail=detail,
+                    retry_after_ms=msgspec.UNSET if retry_after_ms is None else retry_after_ms,
+                )
+            )
+        )
+
+    # -- losing the thread --------------------------------------------------------------------------------------------
+
+    def reset(self, reason: str, topics: Callable[[str], bool] = lambda _topic: True) -> None:
+        """What listeners know may have a gap: each is told to drop it, and reads a snapshot anew."""
+        for topic, channel in tuple(self._channels.items()):
+            if not topics(topic):
+                continue
+            for subscription in tuple(channel.joining):
+                subscription.ended = True
+            for subscription in tuple(channel.live.values()):
+                self.rejoin(subscription)
+                subscription.subscriber.send(push(Reset(topic=topic, reason=reason)))
+                subscription.on_reset(subscription, reason)
+
+    # -- waiting for the feed -----------------------------------------------------------------------------------------
+
+    def when_passed(self, time: tuple[int, int], callback: Callable[[], None]) -> None:
+        """Call back once everything up to this clusterTime was published; at once where it was."""
+        if self.position.time >= time:
+            callback()
+        else:
+            self._passing.append((time, callback))
+
+    def _tell_passed(self) -> None:
+        if not self._passing:
+            return
+        ready = [callback for time, callback in self._passing if self.position.time >= time]
+        self._passing = [entry for entry in self._passing if self.position.time < entry[0]]
+        for callback in ready:
+            callback()
+
+    def _remove(self, channel: _Channel, subscription: Subscription) -> None:
+        channel.joining.discard(subscription)
+        if channel.live.get(subscription.subscriber) is subscription:
+            del channel.live[subscription.subscriber]
+            if subscription.topic == PROJECTS:
+                self._unindex(subscription)
+
+    # -- for the operator ---------------------------------------------------------------------------------------------
+
+    @property
+    def topics(self) -> int:
+        """Topics that somebody listens to."""
+        return len(self._channels)
+
+    @property
+    def subscriptions(self) -> int:
+        """Subscriptions in any state."""
+        return sum(len(channel.live) + len(channel.joining) for channel in self._channels.values())
+
+
+def _principals(identity: Identity) -> list[str]:
+    """Under which names of a project's members this caller is meant; `*` stands for those who see everything."""
+    named = [f"user:{identity.user_id}", *(f"role:{group}" for group in identity.groups)]
+    return ["*", *named] if identity.sees_everything else named
+
+
+def _chunks(events: list[PlacedEvent], end: Position) -> Iterable[tuple[list[msgspec.Raw], Position]]:
+    """Events in frames of bounded size, each with the position that a client has reached with it.
+
+    Only the last frame leads to `end`: who is cut off before it must come back for the rest.
+    """
+    chunk: list[msgspec.Raw] = []
+    size = 0
+    last = len(events) - 1
+    for index, (position, event) in enumerate(events):
+        chunk.append(msgspec.Raw(event))
+        size += len(event)
+        if index == last:
+            yield chunk, end
+        elif size >= FRAME_BYTES:
+            yield chunk, position
+            chunk, size = [], 0

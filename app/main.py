@@ -1,0 +1,445 @@
+"""The composition root: builds everything, starts it and stops it in order. The only module that imports handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import random
+import signal
+from collections.abc import Coroutine, Mapping
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from prometheus_client import Counter
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from app import demo, logs, mongod
+from app.access import Access
+from app.auth import Authenticator, is_over
+from app.connections import Connection, Connections
+from app.database import Connection as DatabaseConnection
+from app.database import connect, require_versions
+from app.feed import ChangeFeed
+from app.forwarded import Proxies
+from app.guesses import Guesses
+from app.history import History
+from app.hub import Hub
+from app.joining import Joiner
+from app.lease import Lease
+from app.metrics import Metrics
+from app.passwords import Passwords
+from app.permissions import ProjectAccess
+from app.position import PositionCodec
+from app.protocol import MAX_MESSAGE_BYTES, CloseCode
+from app.relay import Relay
+from app.runtime import Readiness, Runtime, RuntimeSettings
+from app.settings import CannotStart, Settings
+from app.tokens import Tokens
+from app.worker import Worker, set_out
+from handlers.base import BULK_BODY_LIMIT, Edge
+from handlers.routes import application_settings, routes
+from models import meta, schema
+from models.activity import ActivityStore
+from models.comment_store import CommentStore
+from models.database_types import Database
+from models.fields import Ids
+from models.idempotency import IdempotencyStore
+from models.item_store import ItemStore
+from models.overview import OverviewStore
+from models.project import ProjectStore
+from models.session import SessionStore
+from models.snapshot import SnapshotStore
+from models.user import UserRecord, UserStore
+
+log = structlog.get_logger("copydesk")
+
+VERSION = importlib.metadata.version("copydesk")
+TRANSPORTS = ("websocket",)
+"""What this server has, whether or not it is switched on."""
+RESET_SPREAD_SECONDS = 0.002
+"""For each connection, the time over which a reset of all of them is spread."""
+
+
+class Server:
+    """One Copydesk process without its command line. `start`, then `stop`; `failed` if it cannot go on."""
+
+    def __init__(self, settings: Settings, connection: DatabaseConnection) -> None:
+        """Builds nothing that needs the database; that is `start`."""
+        self.settings, self._connection = settings, connection
+        self.metrics = Metrics()
+        self.report = logs.malformed_reporter(self.metrics)
+        self.runtime = Runtime(settings)
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.port = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining = False
+        self._counted: dict[Counter, int] = {}
+
+    @property
+    def database(self) -> Database:
+        """The database, for the demo content and for tests."""
+        return self._connection.database
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host = self.settings.address if ":" not in self.settings.address else f"[{self.settings.address}]"
+        return f"http://{host}:{self.port}"
+
+    # -- start --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Everything, in order; returns when the server is ready. Raises `CannotStart`."""
+        database = self._connection.database
+        await self._apply_schema()
+        await set_out(database)
+        self._meta = meta.MetaStore(database, report=self.report)
+        self.runtime.on_change(self._obey)
+        self.runtime.apply(await self._meta.overrides())
+        self._build(await meta.read_epoch(database))
+        self._run(self._relay.run(), "relay")
+        self._run(self._lease.run(), "lease")
+        self._run(self._worker.run(), "worker")
+        self._run(self._heartbeat(), "heartbeat")
+        await self._until_positioned()
+        if self.settings.demo:
+            await demo.add(database, passwords=self._passwords, report=self.report)
+        self._listen()
+
+    def _build(self, epoch: bytes) -> None:
+        settings, database = self.settings, self._connection.database
+        secrets = (settings.auth_secret, settings.auth_secret_previous)
+        self._ids = Ids()
+        self._codec = PositionCodec(secrets=tuple(secret.encode() for secret in secrets if secret), epoch=epoch)
+        self.feed = ChangeFeed(
+            self._connection.stream_database,
+            history_seconds=settings.history_seconds,
+            stale_seconds=settings.stale_seconds,
+        )
+        self._history = History(
+            max_events=settings.history_events,
+            max_bytes=settings.history_bytes,
+            max_seconds=settings.history_seconds,
+        )
+        self.hub = Hub(encode=self._codec.encode, max_buffered_bytes=settings.max_pending_bytes)
+        self._projects = ProjectStore(database, report=self.report)
+        self._access = Access(self._read_access, trusted=self._trusted)
+        self._passwords = Passwords()
+        self._users = UserStore(database, report=self.report)
+        self._authenticator = Authenticator(
+            tokens=Tokens.from_settings(settings),
+            users=self._users,
+            sessions=SessionStore(
+                database,
+                idle_seconds=settings.session_idle_seconds,
+                max_seconds=settings.session_max_seconds,
+            ),
+            proxies=Proxies(settings.trusted_proxies),
+            passwords=self._passwords,
+            guesses=Guesses(),
+            trusted=self._trusted,
+        )
+        self.connections = Connections(
+            hub=self.hub,
+            feed=self.feed,
+            encode=self._codec.encode,
+            limits=lambda: self.runtime.now,
+            ping_seconds=settings.ping_seconds,
+        )
+        self._joiner = Joiner(
+            hub=self.hub,
+            history=self._history,
+            access=self._access,
+            positions=self._codec,
+            snapshots=SnapshotStore(database, report=self.report),
+            stale=lambda: self.feed.stale,
+            spread=lambda: random.uniform(0.0, len(self.connections) * RESET_SPREAD_SECONDS),  # noqa: S311 - spreads load
+        )
+        self._relay = Relay(
+            feed=self.feed,
+            history=self._history,
+            hub=self.hub,
+            access=self._access,
+            consequences=self,
+            database=database,
+            metrics=self.metrics,
+            report=self.report,
+        )
+        self._lease = Lease(
+            database,
+            "worker",
+            holder=self._ids(),
+            changed=lambda held: self.metrics.lease_held.set(int(held)),
+        )
+        self._activities = ActivityStore(database, report=self.report)
+        self._worker = Worker(
+            database,
+            lease=self._lease,
+            relay=self._relay,
+            activities=self._activities,
+            retention=timedelta(days=settings.activity_retention_days),
+            metrics=self.metrics,
+        )
+        self.metrics.measure(self._measure)
+
+    def _listen(self) -> None:
+        edge = Edge(
+            settings=self.settings,
+            authenticator=self._authenticator,
+            access=self._access,
+            idempotency=IdempotencyStore(self._connection.database),
+            metrics=self.metrics,
+            ids=self._ids,
+            position=lambda: self._codec.encode(self.hub.position),
+        )
+        application = Application(
+            routes(edge, self._services()),
+            compress_response=True,
+            websocket_max_message_size=MAX_MESSAGE_BYTES,
+            websocket_ping_interval=0,
+            log_function=lambda _handler: None,
+            **application_settings(edge),
+        )
+        self._http = HTTPServer(
+            application,
+            max_body_size=BULK_BODY_LIMIT,
+            max_header_size=32 * 1024,
+            idle_connection_timeout=75,
+            body_timeout=30,
+        )
+        try:
+            sockets = bind_sockets(self.settings.port, address=self.settings.address, backlog=4096)
+        except OSError as problem:
+            raise CannotStart(
+                f"Cannot listen on {self.settings.address} port {self.settings.port}: {problem.strerror}."
+                " Choose another with --port; 0 takes any free one."
+            ) from None
+        self.port = sockets[0].getsockname()[1]
+        self._http.add_sockets(sockets)
+
+    def _services(self) -> Mapping[str, Any]:
+        """What handlers are given, by the names in the route table."""
+        database = self._connection.database
+        return {
+            "projects": self._projects,
+            "overviews": OverviewStore(database, report=self.report),
+            "items": ItemStore(database, report=self.report),
+            "comments": CommentStore(database, report=self.report),
+            "activities": self._activities,
+            "users": self._users,
+            "meta": self._meta,
+            "runtime": self.runtime,
+            "hub": self.hub,
+            "joiner": self._joiner,
+            "connections": self.connections,
+            "readiness": self._readiness,
+            "ready": lambda: not self._draining and self._relay.positioned.is_set(),
+            "version": VERSION,
+            "available": TRANSPORTS,
+        }
+
+    async def _until_positioned(self) -> None:
+        """The feed has worked off the recent past, or has failed to."""
+        positioned = asyncio.ensure_future(self._relay.positioned.wait())
+        await _first_of(positioned, self.failed)
+        if not positioned.done():
+            positioned.cancel()
+            raise CannotStart(f"The change stream could not be opened: {self.failed.result()}")
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """A background task with an owner that notices its death: a silent server is worse than a stopped one."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.append(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if task.cancelled() or self._draining:
+                return
+            error = task.exception() or RuntimeError(f"{name} ended by itself")
+            log.critical("task_died", task=name, exc_info=error)
+            if not self.failed.done():
+                self.failed.set_result(error)
+
+        task.add_done_callback(ended)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(self.connections.tick_seconds)
+            self.connections.tick()
+            self._history.trim()
+
+    # -- what follows a change (app.relay.Consequences) ----------------------------------------------------------------
+
+    def user_changed(self, user_id: str, document: Mapping[str, Any] | None) -> None:
+        """Roles, a disabled user, a sign-out everywhere: live connections that this ends are closed."""
+        self._authenticator.forget_user(user_id)
+        user = None if document is None else UserRecord.from_document(document)
+
+        def concerned(connection: Connection) -> bool:
+            identity = connection.identity
+            return identity is not None and identity.user_id == user_id and is_over(identity, user)
+
+        self.connections.close_where(concerned, CloseCode.ROLES_CHANGED)
+
+    def session_ended(self, session_id: str) -> None:
+        """A sign-out, here or on another process, or its age ended a session."""
+        self._authenticator.forget_session(session_id)
+        self.connections.close_where(
+            lambda connection: connection.identity is not None and connection.identity.session_id == session_id,
+            CloseCode.ROLES_CHANGED,
+        )
+
+    def meta_changed(self, document_id: str, document: Mapping[str, Any] | None) -> None:
+        """An admin changed a run-time setting, on whichever process."""
+        if document_id == meta.SETTINGS_ID:
+            self.runtime.apply(self._meta.read(document))
+
+    def collection_lost(self, collection: str) -> None:
+        """A collection was dropped or renamed: it gets its indexes and images back as soon as it can."""
+        log.warning("schema_applied_again", collection=collection)
+        self._authenticator.forget_all()
+        self._run(self._apply_schema(), "schema")
+
+    def everything_lost(self) -> None:
+        """The feed lost its place: nothing remembered is believed."""
+        self._authenticator.forget_all()
+
+    async def _apply_schema(self) -> None:
+        for sentence in await schema.apply(self._connection.database):
+            log.warning("schema_needs_attention", detail=sentence)
+
+    def _obey(self, before: RuntimeSettings, now: RuntimeSettings) -> None:
+        if now.log_level != before.log_level:
+            logs.set_level(now.log_level)
+        if before.websockets_enabled and not now.websockets_enabled:
+            self.connections.close_where(
+                lambda connection: connection.transport == "websocket", CloseCode.DISABLED
+            )
+
+    # -- what handlers ask ---------------------------------------------------------------------------------------------
+
+    async def _read_access(self, project_id: str) -> ProjectAccess | None:
+        grants = await self._projects.access(project_id)
+        return None if grants is None else ProjectAccess(visibility=grants.visibility, members=grants.members)
+
+    def _trusted(self) -> bool:
+        return not self.feed.stale
+
+    def _readiness(self) -> Readiness:
+        return Readiness(
+            database=not self.feed.stale, feed=self._relay.positioned.is_set(), draining=self._draining
+        )
+
+    def _measure(self) -> None:
+        """What is known anyway is read when somebody asks for the metrics."""
+        metrics = self.metrics
+        metrics.connections.labels("websocket").set(len(self.connections))
+        metrics.topics.set(self.hub.topics)
+        metrics.subscriptions.set(self.hub.subscriptions)
+        metrics.pending_bytes.set(sum(connection.pending_bytes for connection in self.connections))
+        metrics.history_events.set(len(self._history))
+        metrics.history_bytes.set(self._history.bytes)
+        metrics.stream_lag_seconds.set(self.feed.silent_seconds)
+        metrics.stream_stale.set(int(self.feed.stale))
+        for counter, total in (
+            (metrics.deliveries, self.hub.deliveries),
+            (metrics.frames_out, self.connections.frames_out),
+            (metrics.bytes_out, self.connections.bytes_out),
+            *((metrics.stream_reopenings.labels(reason), n) for reason, n in self.feed.reopened.items()),
+        ):
+            counter.inc(total - self._counted.get(counter, 0))
+            self._counted[counter] = total
+
+    # -- stop ---------------------------------------------------------------------------------------------------------
+
+    async def stop(self, *, drain_seconds: float = 0.0) -> None:
+        """Send everyone elsewhere over `drain_seconds`, finish what was begun, and end. Fine before `start`."""
+        self._draining = True
+        if hasattr(self, "_http"):
+            self._http.stop()
+            await self._drain(drain_seconds)
+        if hasattr(self, "feed"):
+            self._worker.stop()
+            await self.feed.stop()
+        for task in self._tasks:
+            if task.get_name() == "heartbeat":
+                task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+        if hasattr(self, "_passwords"):
+            await self._joiner.close()
+            self._passwords.close()
+
+    async def _drain(self, seconds: float) -> None:
+        """Each client is told when to come back, and is closed then: they do not all knock at the next door at once."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for moment, connection in self.connections.announce_drain(seconds):
+            await asyncio.sleep(max(0.0, begun + moment - loop.time()))
+            connection.leave(CloseCode.DRAIN)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await self.connections.emptied()
+                await self._http.close_all_connections()
+
+
+def serve(settings: Settings) -> int:
+    """Run until a signal ends it; the exit code is 0 after a clean stop, 1 after a failure. Raises `CannotStart`."""
+    require_versions()
+    logs.configure(settings.log_level, settings.log_format)
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    embedded = None
+    if settings.mongodb_uri is None:
+        embedded = await asyncio.to_thread(mongod.start, settings.data_dir, settings.mongod)
+    try:
+        uri = settings.mongodb_uri or (embedded.uri if embedded else "")
+        connection = await connect(uri, settings.mongodb_database)
+        try:
+            return await _serve_on(settings, connection, signals)
+        finally:
+            connection.close()
+    finally:
+        if embedded is not None:
+            await asyncio.to_thread(embedded.stop)
+
+
+async def _serve_on(
+    settings: Settings, connection: DatabaseConnection, signals: asyncio.Queue[signal.Signals]
+) -> int:
+    server = Server(settings, connection)
+    signalled = asyncio.ensure_future(signals.get())
+    starting = asyncio.ensure_future(server.start())
+    try:
+        await _first_of(starting, signalled)
+        if not starting.done():
+            starting.cancel()
+            return 0
+        await starting
+        print(f"listening on {server.url}", flush=True)
+        if settings.demo:
+            for line in demo.welcome(settings, server.url):
+                print(line, flush=True)
+        await _first_of(signalled, server.failed)
+        return 0 if signalled.done() else 1
+    finally:
+        by_hand = signalled.done() and signalled.result() is signal.SIGINT
+        signalled.cancel()
+        log.info("stopping")
+        # Who presses Ctrl-C waits for it; who sends SIGTERM has other processes to send clients to.
+        await server.stop(drain_seconds=min(settings.drain_seconds, 0.5) if by_hand else settings.drain_seconds)
+
+
+
+
+async def _first_of(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,166 @@
+"""One change's way from the feed to everyone concerned: understand, remember, apply rights, tell.
+
+The order within one change is fixed: what other parts of the process believe (rights, users, runtime settings) is put
+right before any listener hears of the change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from app.access import Access
+from app.changes import SHAPES, Change, needs_lookup, read_change
+from app.feed import Batch, ChangeFeed
+from app.history import History
+from app.hub import Hub
+from app.metrics import Metrics
+from app.position import Position, following
+from app.record import Record
+from models.database_types import Database
+from models.fields import Report
+
+log = structlog.get_logger("copydesk.relay")
+
+SLICE = 250
+"""Changes worked off before other work of the event loop gets its turn."""
+
+
+class Consequences(Protocol):
+    """What else has to follow a change besides telling listeners; `app.main` decides."""
+
+    def user_changed(self, user_id: str, document: Mapping[str, Any] | None) -> None: ...
+
+    def session_ended(self, session_id: str) -> None: ...
+
+    def meta_changed(self, document_id: str, document: Mapping[str, Any] | None) -> None: ...
+
+    def collection_lost(self, collection: str) -> None: ...
+
+    def everything_lost(self) -> None: ...
+
+
+class Relay:
+    """Consumes the feed. `run` ends when the feed does, and raises what nobody can survive."""
+
+    def __init__(
+        self,
+        *,
+        feed: ChangeFeed,
+        history: History,
+        hub: Hub,
+        access: Access,
+        consequences: Consequences,
+        database: Database,
+        metrics: Metrics,
+        report: Report,
+    ) -> None:
+        self._feed, self._history, self._hub, self._access = feed, history, hub, access
+        self._consequences, self._database = consequences, database
+        self._metrics, self._report = metrics, report
+        self._position = Position(0, 0)
+        self.observers: list[Callable[[Sequence[Change]], None]] = []
+        """Told of every slice of changes after the listeners; must not block or raise."""
+        self.positioned = asyncio.Event()
+        """Set once the feed is open and has worked off what lay behind it."""
+
+    @property
+    def position(self) -> Position:
+        """Everything up to here has been worked off."""
+        return self._position
+
+    async def run(self) -> None:
+        async for batch in self._feed.batches():
+            if batch.start is not None:
+                self._begin(batch)
+            for start in range(0, len(batch.changes), SLICE):
+                await self._work_off(batch.changes[start : start + SLICE])
+                await asyncio.sleep(0)
+            if batch.reached is not None:
+                self._reach(Position(*batch.reached))
+                self.positioned.set()
+
+    def _begin(self, batch: Batch) -> None:
+        """The stream was opened at a time instead of after a token: nothing older is known here."""
+        if batch.start is None:
+            raise ValueError("only for batches that start anew")
+        self._history.begin(batch.start)
+        self._access.forget_all()
+        self._reach(batch.start)
+        if batch.lost is not None:
+            log.error("history_lost", reason=batch.lost)
+            self._consequences.everything_lost()
+            self._hub.reset(batch.lost)
+
+    def _reach(self, position: Position) -> None:
+        if position > self._position:
+            self._position = position
+            self._hub.advance(position)
+
+    async def _work_off(self, documents: Sequence[Mapping[str, Any]]) -> None:
+        changes = []
+        for document in documents:
+            position = self._next_position(document)
+            current = await self._look_up(document) if needs_lookup(document) else None
+            change = read_change(document, position, current=current)
+            changes.append(change)
+            self._metrics.events_in.labels(change.collection, change.operation).inc()
+            if change.problem is not None:
+                self._report(change.collection, change.id, change.problem)
+        self._publish(changes)
+
+    def _publish(self, changes: list[Change]) -> None:
+        """Listeners hear of changes in one go, except that everything before a loss is told before the loss."""
+        records: list[Record] = []
+        for change in changes:
+            self._follow(change)
+            if change.lost or change.operation in ("drop", "rename"):
+                self._tell(records, change.position)
+                records = []
+                self._lose(change)
+            else:
+                records.append(Record(change))
+        self._tell(records, self._position)
+        for observer in self.observers:
+            observer(changes)
+
+    def _tell(self, records: list[Record], position: Position) -> None:
+        self._history.extend(records)
+        self._hub.publish(records, position)
+
+    def _next_position(self, document: Mapping[str, Any]) -> Position:
+        self._position = following(self._position, (document["clusterTime"].time, document["clusterTime"].inc))
+        return self._position
+
+    async def _look_up(self, document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The document as it is now, for a change whose image is missing; good for routing it."""
+        found: Mapping[str, Any] | None = await self._database[document["ns"]["coll"]].find_one(document["documentKey"])
+        return found
+
+    def _follow(self, change: Change) -> None:
+        """What the process believes is put right before anyone hears of the change."""
+        match change.collection:
+            case "projects":
+                self._access.forget(change.id)
+            case "users":
+                self._consequences.user_changed(change.id, change.raw_after)
+            case "sessions" if change.operation == "delete":
+                self._consequences.session_ended(change.id)
+            case "meta":
+                self._consequences.meta_changed(change.id, change.raw_after)
+
+    def _lose(self, change: Change) -> None:
+        """Nobody can tell what listeners miss: they read again. The ring must not replay over it either."""
+        self._history.begin(change.position)
+        if change.operation in ("drop", "rename"):
+            log.error("collection_lost", collection=change.collection, operation=change.operation)
+            self._access.forget_all()
+            self._consequences.collection_lost(change.collection)
+            self._hub.reset("collection_lost")
+        elif change.collection == "projects":
+            self._hub.reset("image_missing")
+        elif change.collection in SHAPES:
+            self._hub.reset("image_missing", lambda topic: topic.startswith("project:"))

@@ -1,0 +1,1 @@
+"""The edge: read, ask access, call a store, reply."""

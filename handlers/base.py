@@ -1,0 +1,348 @@
+"""What every REST handler does before and after its own few lines: who, may they, what did they send, how to answer.
+
+A handler class lists its verbs in `operations`. `prepare` and the wrapper around each verb enforce that table (method,
+sign-in, rights, query, content type, size, idempotency), so a new route cannot forget any of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, Literal, TypeVar, cast
+
+import msgspec
+import structlog
+from tornado import web
+from tornado.http1connection import HTTP1Connection
+
+from app.access import Membership, require_on_server
+from app.auth import Credentials
+from app.permissions import NEEDED_ROLE, Action, Identity
+from app.strict_json import convert, parse
+from handlers.operation import BODY_LIMIT, BULK_BODY_LIMIT, Edge, Operation, Query, list_query
+from handlers.refusing import Handler, UnknownPathHandler, same_origin
+from models import errors
+from models.errors import Refusal
+from models.etag import Precondition, digest, document_etag, if_match, opaque_tags
+from models.fields import MakeId
+from models.idempotency import Answer, Mark
+from models.page import LIMIT, Page, PageRequest, scope
+
+__all__ = [
+    "BODY_LIMIT",
+    "BULK_BODY_LIMIT",
+    "ApiHandler",
+    "Edge",
+    "Handler",
+    "Operation",
+    "Query",
+    "UnknownPathHandler",
+    "list_query",
+    "same_origin",
+]
+
+T = TypeVar("T")
+Verb = Callable[..., Awaitable[None]]
+
+log = structlog.get_logger("copydesk.http")
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PATH_PARAMETERS = {
+    "user_id": re.compile(r"[A-Za-z0-9._-]{1,64}"),
+    "subject": re.compile(r"(project|item|thread):[A-Za-z0-9_-]{1,64}"),
+}
+"""What else than an id of ours stands in a path."""
+
+
+@web.stream_request_body  # so that a refusal needs no body, and Tornado parses no form or multipart body for us
+class ApiHandler(Handler):
+    """The base of the REST handlers."""
+
+    operations: ClassVar[Mapping[str, Operation]] = {}
+
+    identity: Identity | None
+    member: Membership
+    """The caller in the project of the path; set where the operation's action belongs to a project."""
+    make_id: MakeId
+    """Ids for what this request creates: fresh ones, or the ones its idempotency key fixes."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for method in cls.operations:
+            verb = cls.__dict__.get(method.lower())
+            if verb is not None:
+                setattr(cls, method.lower(), _framed(verb))
+
+    @property
+    def caller(self) -> Identity:
+        """The signed-in caller of an operation that needs one."""
+        if self.identity is None:
+            raise errors.Unauthenticated
+        return self.identity
+
+    @property
+    def operation(self) -> Operation:
+        """The entry of `operations` that this request asks for."""
+        method = self.request.method or ""
+        operation = self.operations.get("GET" if method == "HEAD" else method)
+        if operation is None:
+            raise errors.MethodNotAllowed(f"{method[:20]} is not available here.")
+        return operation
+
+    async def prepare(self) -> None:
+        self.identity = None
+        self.make_id = self.edge.ids
+        self._body = bytearray()
+        self._too_large = False
+        # Tornado answers a body over its own limit with a bare 400. We count ourselves, answer 413, and let the rest
+        # run out unread, for a client that is still sending would not see an answer before a reset.
+        cast("HTTP1Connection", self.request.connection).set_max_body_size(2**62)
+        self.check_host()
+        self.allow_trusted_origin()
+        if self.request.method == "OPTIONS":
+            return
+        operation = self.operation
+        credentials = await self.identify()
+        self.identity = credentials.identity
+        if credentials.by_cookie and self.request.method not in ("GET", "HEAD") and not same_origin(self.request):
+            # A cookie alone does not prove that the user meant it: another site's page may have sent it along.
+            raise errors.CrossOrigin(
+                "With a session cookie, a change needs Origin or Sec-Fetch-Site of this site. Programs use a bearer."
+            )
+        if self.identity is None and operation.action is not Action.ANYONE:
+            raise errors.Unauthenticated
+        self._check_path()
+        if operation.action in NEEDED_ROLE:
+            project_id = self.path_kwargs["project_id"]
+            self.member = await self.edge.access.require(self.identity, operation.action, project_id)
+        else:
+            require_on_server(self.identity, operation.action)
+        self.check_query()
+        if operation.body is not None:
+            self._check_content_type()
+            if int(self.request.headers.get("Content-Length", 0)) > operation.body_limit:
+                raise self._over_limit()
+
+    def data_received(self, chunk: bytes) -> None:
+        operation = self.operations.get(self.request.method or "")
+        if operation is None or operation.body is None or self._too_large:
+            return
+        self._body += chunk
+        if len(self._body) > operation.body_limit:
+            self._too_large = True
+            self._body.clear()
+
+    async def identify(self) -> Credentials:
+        """Who sent the request. Raises `Unauthenticated` or `TokenExpired` for a bad token."""
+        return await self.edge.authenticator.identify(self.request)
+
+    def _over_limit(self) -> Refusal:
+        return errors.TooLarge(f"The body may have {self.operation.body_limit} bytes.")
+
+    def _check_path(self) -> None:
+        """An id that none of ours can be is a thing that does not exist, and never reaches the database."""
+        for name, value in self.path_kwargs.items():
+            if _PATH_PARAMETERS.get(name, _ID).fullmatch(value) is None:
+                raise errors.NotFound
+
+    def _check_content_type(self) -> None:
+        kind, _, parameters = self.request.headers.get("Content-Type", "").partition(";")
+        charset = parameters.strip().lower()
+        if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8", 'charset="utf-8"'):
+            raise errors.UnsupportedMediaType("Send the body as application/json in UTF-8.")
+        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise errors.UnsupportedMediaType("Send the body without Content-Encoding.")
+
+    def options(self, **_path: str) -> None:
+        """A CORS preflight, and what anyone may ask: which verbs there are."""
+        self.set_header("Allow", ", ".join(self.allowed_methods()))
+        self.set_status(204)
+
+    async def head(self, **path: str) -> None:
+        """As GET, and the body is dropped by the HTTP layer."""
+        await cast("Verb", self.get)(**path)
+
+    def allowed_methods(self) -> list[str]:
+        return [*self.operations, *(["HEAD"] if "GET" in self.operations else []), "OPTIONS"]
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def read(self, shape: type[T]) -> T:
+        """The JSON body as `shape`. Raises `Malformed` or `Invalid`."""
+        return convert(parse(self.request.body), shape)
+
+    def query(self, name: str, default: Any = None) -> Any:
+        """One query argument, read as its entry in the operation says. Raises `Invalid`."""
+        declared = next(query for query in self.operation.query if query.name == name)
+        values = self.get_query_arguments(name, strip=False)
+        if not values:
+            return default
+        if len(values) > 1:
+            raise errors.Invalid(f"The query argument {name!r} is given twice.")
+        try:
+            # In the normal form that bodies are stored in, so that a filter finds what it names.
+            return msgspec.convert(unicodedata.normalize("NFC", values[0]), declared.shape, strict=False)
+        except msgspec.ValidationError as problem:
+            raise errors.Invalid(
+                f"The query argument {name!r}: {problem}.", errors=(errors.FieldError(f"?{name}", str(problem)),)
+            ) from None
+
+    def check_query(self) -> None:
+        """Refuse query arguments that the operation does not know: a misspelt filter must not list everything."""
+        known = {query.name for query in self.operation.query}
+        for name in self.request.query_arguments:
+            if name not in known:
+                raise errors.Invalid(
+                    f"There is no query argument {name[:100]!r} here; known: {', '.join(sorted(known)) or 'none'}.",
+                    errors=(errors.FieldError(f"?{name[:100]}", "unknown"),),
+                )
+
+    def page_request(self, *, default_sort: str) -> PageRequest:
+        """The page that the query asks for (see `list_query`). The position in it is from now: before the read."""
+        sort = default_sort
+        if any(query.name == "sort" for query in self.operation.query):
+            sort = self.query("sort", default_sort)
+        filters = [
+            (name, value.decode("utf-8", "replace"))
+            for name, values in self.request.query_arguments.items()
+            for value in values
+            if name not in ("limit", "cursor", "sort")
+        ]
+        return PageRequest(
+            limit=self.query("limit", LIMIT),
+            cursor=self.query("cursor"),
+            sort=sort,
+            scope=scope(self.route.format(**self.path_kwargs), sort, filters),
+            position=self.edge.position(),
+        )
+
+    @property
+    def precondition(self) -> Precondition:
+        """What `If-Match` demands of the document about to be changed."""
+        return if_match(self.request.headers.get("If-Match"))
+
+    # -- answering ----------------------------------------------------------------------------------------------------
+
+    def reply(
+        self,
+        value: Any = None,
+        *,
+        status: int = 200,
+        location: str | None = None,
+        etag: Literal["document", "body"] | None = None,
+        without: tuple[str, ...] = (),
+    ) -> None:
+        """Answer with JSON, or with nothing where `value` is None.
+
+        `etag`: from the document's version and content, or from the body without the top-level fields in `without`.
+        """
+        self.set_status(204 if value is None and status == 200 else status)
+        self.set_header("Cache-Control", "private, no-cache")
+        if location is not None:
+            self.set_header("Location", location)
+        if value is None:
+            return
+        body = msgspec.json.encode(value)
+        if etag == "document":
+            self.set_header("Etag", document_etag(value))
+        elif etag == "body":
+            blank = msgspec.structs.replace(value, **dict.fromkeys(without, "")) if without else value
+            self.set_header("Etag", f'"{digest(msgspec.json.encode(blank))}"')
+        if etag is not None and self.request.method in ("GET", "HEAD") and self._not_modified():
+            self.set_status(304)
+            return
+        self.set_header("Content-Type", "application/json; charset=UTF-8")
+        self.write(body)
+
+    def reply_page(self, page: Page[Any]) -> None:
+        """Answer with one page of a list."""
+        self.reply_at_position(page, page.position)
+
+    def reply_at_position(self, value: Any, position: str) -> None:
+        """Answer with what may be polled: its `position` is told in a header too, and does not count for the ETag."""
+        self.set_header("Copydesk-Position", position)
+        self.set_header("X-Poll-Interval", f"{self.edge.settings.poll_seconds:g}")
+        self.reply(value, etag="body", without=("position",))
+
+    def _not_modified(self) -> bool:
+        header = self.request.headers.get("If-None-Match")
+        if header is None:
+            return False
+        tags = opaque_tags(header)
+        return "*" in tags or self._headers["Etag"].strip('"') in tags
+
+    # -- idempotency --------------------------------------------------------------------------------------------------
+
+    async def claim(self) -> Answer | Mark | None:
+        """Take the request's idempotency key, or learn what was answered under it; None where there is none."""
+        key = self.request.headers.get("Idempotency-Key")
+        if key is None or not self.operation.idempotent:
+            return None
+        return await self.edge.idempotency.claim(
+            user_id=self.caller.user_id,
+            method=self.request.method or "",
+            path=self.request.path,
+            key=key,
+            body=self.request.body,
+        )
+
+    def repeat(self, answer: Answer) -> None:
+        """Give the first answer again."""
+        self.set_status(answer.status)
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
+        self.set_header("Idempotency-Replayed", "true")
+        self.write(answer.body)
+
+    async def settle(self, mark: Mark, refusal: Refusal | None) -> None:
+        """Keep the answer under the idempotency key, or set the key free where the answer is not to be kept."""
+        if refusal is not None and refusal.status not in (409, 422):
+            # After a 500 or 503 the write may still be committed later: the next attempt gets the same ids.
+            await self.edge.idempotency.release(mark, keep_ids=refusal.status >= 500)
+            return
+        if refusal is None:
+            kept = ("Content-Type", "Location", "Etag")
+            headers = {name: self._headers[name] for name in kept if name in self._headers}
+            answer = Answer(status=self.get_status(), headers=headers, body=b"".join(self._write_buffer))
+        else:
+            headers = {"Content-Type": "application/problem+json"}
+            answer = Answer(status=refusal.status, headers=headers, body=self.problem_body(refusal))
+        await self.edge.idempotency.settle(mark, answer)
+
+
+def _framed(verb: Verb) -> Verb:
+    """A verb's method with what comes between the arrival of the body and the answer."""
+
+    @functools.wraps(verb)
+    async def framed(self: ApiHandler, **path: str) -> None:
+        if self._too_large:
+            raise self._over_limit()
+        self.request.body = bytes(self._body)
+        claimed = await self.claim()
+        if isinstance(claimed, Answer):
+            self.repeat(claimed)
+            return
+        if claimed is None:
+            await verb(self, **path)
+            return
+        self.make_id = claimed.make_id
+        try:
+            await verb(self, **path)
+        except Exception as error:
+            await _settle_quietly(self, claimed, self.refusal_of(error, 500))
+            raise
+        await _settle_quietly(self, claimed, None)
+
+    return framed
+
+
+async def _settle_quietly(handler: ApiHandler, mark: Mark, refusal: Refusal | None) -> None:
+    """Settle. What was done is done, and its answer goes out even if the database cannot note it: the mark lapses."""
+    try:
+        await handler.settle(mark, refusal)
+    except Exception as error:
+        if errors.translate(error) is None:
+            raise
+        log.warning("idempotency_not_settled", request_id=handler.request_id, error=type(error).__name__)

@@ -1,0 +1,126 @@
+"""What waits to be sent on one connection: bounded in bytes and time, and no queue while the socket takes it all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from tornado.iostream import IOStream, StreamClosedError
+
+CHUNK = 64 * 1024
+"""How much is handed to the stream at once; what the client has not read of it counts as waiting until all is gone."""
+LITTLE = 128 * 1024
+"""With less than this waiting, a long snapshot may go on."""
+
+
+class Outbox:
+    """Frames on their way to one client. `too_slow` is called once, when the client does not keep up."""
+
+    __slots__ = (
+        "_blocked_since",
+        "_clock",
+        "_in_flight",
+        "_max_bytes",
+        "_queue",
+        "_queued_bytes",
+        "_shut",
+        "_stream",
+        "_too_slow",
+        "_waiters",
+    )
+
+    def __init__(
+        self,
+        stream: IOStream,
+        *,
+        max_bytes: Callable[[], int],
+        too_slow: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`max_bytes` is asked each time, because an admin may change it."""
+        self._stream, self._max_bytes, self._too_slow, self._clock = stream, max_bytes, too_slow, clock
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._in_flight = 0
+        self._blocked_since: float | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self._shut = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._queued_bytes + self._in_flight
+
+    @property
+    def blocked_seconds(self) -> float:
+        """How long the oldest waiting byte has been waiting."""
+        return 0.0 if self._blocked_since is None else self._clock() - self._blocked_since
+
+    def send(self, data: bytes) -> None:
+        """Send now, or as soon as the client reads. Never blocks or raises."""
+        if self._shut:
+            return
+        if not self._in_flight and not self._queue:
+            self._write(data)
+            return
+        self._queue.append(data)
+        self._queued_bytes += len(data)
+        if self.pending_bytes > self._max_bytes():
+            self.shut()
+            self._too_slow()
+
+    def shut(self) -> None:
+        """Forget what waits and take no more: the connection is about to end."""
+        self._shut = True
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._release()
+
+    async def room(self) -> bool:
+        """Wait until little is waiting; False once the connection is over."""
+        while not self._shut and self.pending_bytes > LITTLE:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        return not self._shut
+
+    def _write(self, data: bytes) -> None:
+        try:
+            written = self._stream.write(data)
+        except StreamClosedError:
+            self.shut()
+            return
+        if self._stream.writing():
+            self._in_flight = len(data)
+            if self._blocked_since is None:
+                self._blocked_since = self._clock()
+            written.add_done_callback(self._written)
+
+    def _written(self, written: asyncio.Future[None]) -> None:
+        self._in_flight = 0
+        self._blocked_since = None
+        if written.cancelled() or written.exception() is not None:
+            self.shut()
+            return
+        if self._queue:
+            chunk = []
+            size = 0
+            while self._queue and size < CHUNK:
+                data = self._queue.popleft()
+                chunk.append(data)
+                size += len(data)
+            self._queued_bytes -= size
+            self._write(b"".join(chunk))
+            if not self._in_flight and self._queue:
+                # The socket took it all at once: go on, but let others have their turn.
+                asyncio.get_running_loop().call_soon(self._written, written)
+        if self.pending_bytes <= LITTLE:
+            self._release()
+
+    def _release(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)

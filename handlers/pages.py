@@ -1,0 +1,109 @@
+"""The edit page at `/`, and the files that it and other pages load: no build step, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from tornado import web
+
+from handlers.base import Edge, Handler
+from models.errors import MethodNotAllowed, NotFound, Refusal
+
+_FOLDER = Path(__file__).parent
+# Not the machine's own table: a browser refuses a module whose type that table gets wrong.
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".ts": "text/plain; charset=utf-8",
+}
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9]+)+\Z")
+
+
+class FileHandler(web.StaticFileHandler, Handler):
+    """A file of one folder. A browser asks each time and mostly gets 304, so that modules of two releases never mix."""
+
+    folder: ClassVar[Path]
+
+    def initialize(self, *, edge: Edge) -> None:  # type: ignore[override]  # a handler takes its services by keyword
+        super(web.StaticFileHandler, self).initialize(edge=edge)
+        self.root, self.default_filename = str(self.folder), None
+
+    def prepare(self) -> None:
+        self.check_host()
+        if self.request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{(self.request.method or '')[:20]} is not available here.")
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        self.set_header("Content-Security-Policy", self.content_security_policy())
+        self.set_header("Cross-Origin-Opener-Policy", "same-origin")
+
+    def content_security_policy(self) -> str:
+        """Own scripts, own styles, own sockets, and nothing inline; pictures may be the CMS's."""
+        # `'self'` covers the sockets of the same host only in newer browsers. The header is not copied as it came,
+        # because what follows a port number could be a policy of its own.
+        address = urlsplit("//" + self.request.host)
+        try:
+            host = (address.hostname or "") + (f":{address.port}" if address.port else "")
+        except ValueError:
+            host = ""
+        sockets = f" ws://{host} wss://{host}" if re.fullmatch(r"[A-Za-z0-9._:-]+", host) else ""
+        return (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; "
+            f"connect-src 'self'{sockets}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        )
+
+    def get_content_type(self) -> str:
+        return _TYPES[Path(self.path).suffix]
+
+    def set_extra_headers(self, path: str) -> None:
+        self.set_header("Cache-Control", "no-cache")
+        # Pages of other sites may load the client module where they may use the API.
+        origin = self.request.headers.get("Origin")
+        self.set_header("Vary", "Origin")
+        if origin in self.edge.settings.trusted_origins:
+            self.set_header("Access-Control-Allow-Origin", origin)
+
+    def refuse(self, refusal: Refusal) -> None:
+        if isinstance(refusal, MethodNotAllowed):
+            self.set_header("Allow", "GET, HEAD")
+        super().refuse(refusal)
+
+
+class StaticHandler(FileHandler):
+    """GET /static/{path}"""
+
+    route = "/static/{path}"
+    folder = _FOLDER / "static"
+
+    async def get(self, path: str, include_body: bool = True) -> None:
+        if not _NAME.match(path) or Path(path).suffix not in _TYPES:
+            raise NotFound("There is no such file.")
+        await super().get(path, include_body)
+
+
+class PageHandler(FileHandler):
+    """GET /: the one page; the views in it are told apart by the part after `#`, which is not sent."""
+
+    route = "/"
+    folder = _FOLDER / "templates"
+    name: ClassVar[str] = "index.html"
+
+    async def get(self, path: str = "", include_body: bool = True) -> None:
+        await super().get(path or self.name, include_body)
+
+    async def head(self, path: str = "") -> None:
+        await self.get(path, include_body=False)
+
+
+class IconHandler(PageHandler):
+    """GET /favicon.ico: browsers ask for it beside answers that are no page of ours."""
+
+    route = "/favicon.ico"
+    folder = _FOLDER / "static"
+    name = "favicon.svg"

@@ -1,0 +1,286 @@
+"""The WebSocket endpoint: the handshake's refusals, Tornado's callbacks, and the bytes.
+
+What is said over it is `app.conversation`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import time
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import msgspec
+import structlog
+from tornado.websocket import WebSocketHandler
+
+from app.connections import Connections
+from app.conversation import Conversation
+from app.hub import Hub
+from app.joining import Joiner
+from app.metrics import Transport
+from app.permissions import Action
+from app.protocol import HELLO_SECONDS, SUBPROTOCOL, CloseCode, Frame
+from app.runtime import Runtime
+from handlers.operation import Edge, Operation
+from handlers.outbox import Outbox
+from handlers.refusing import Handler, same_origin
+from models import errors
+
+log = structlog.get_logger("copydesk.socket")
+
+LINGER_SECONDS = 5.0
+"""How long a close frame may wait for a client that does not read before the connection is cut."""
+FORWARDING_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+_SECRET_ARGUMENTS = frozenset({"token", "access_token", "auth", "jwt", "authorization"})
+
+
+class RealtimeHandler(Handler, WebSocketHandler):
+    """GET /api/v1/realtime, upgraded. Implements `app.joining.Listener` and `app.connections.Connection`."""
+
+    route = "/api/v1/realtime"
+    operations: ClassVar[Mapping[str, Operation]] = {
+        "GET": Operation(
+            summary="Open a WebSocket that speaks the realtime protocol.",
+            action=Action.ANYONE,
+            status=101,
+            refusals=(
+                errors.CrossOrigin,
+                errors.WebSocketsDisabled,
+                errors.UpgradeRequired,
+                errors.RateLimited,
+                errors.Unavailable,
+            ),
+        )
+    }
+    transport: Transport = "websocket"
+
+    def initialize(
+        self,
+        *,
+        edge: Edge,
+        hub: Hub,
+        joiner: Joiner,
+        connections: Connections,
+        runtime: Runtime,
+        ready: Callable[[], bool],
+    ) -> None:
+        super().initialize(edge=edge)
+        self.hub, self.joiner, self.connections = hub, joiner, connections
+        self.runtime, self.ready = runtime, ready
+        self.opened_at, self.heard_at = time.time(), time.monotonic()
+        self._outbox: Outbox | None = None
+        self._conversation: Conversation | None = None
+        self._closing = False
+        self._wrong_subprotocol = False
+        self._hello_timer: object | None = None
+
+    # -- the handshake ------------------------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        self.identity = None
+        self.check_host()
+        self._check_arguments()
+        self._check_upgrade()
+        if not self.runtime.now.websockets_enabled:
+            raise errors.WebSocketsDisabled(
+                "WebSockets are switched off on this server; /api/v1/config lists the transports that are on."
+            )
+        self._check_key()
+        credentials = await self.edge.authenticator.identify(self.request)
+        self._check_origin(by_cookie=credentials.by_cookie)
+        self.identity = credentials.identity
+        self.address = self.edge.authenticator.proxies.origin(self.request).address
+        if not self.ready():
+            raise errors.Unavailable("This server is not ready yet, or is stopping.", retry_after=2.0)
+        self.connections.check_room(self.address, self.identity)
+
+    def _check_arguments(self) -> None:
+        if _SECRET_ARGUMENTS & {name.lower() for name in self.request.query_arguments}:
+            raise errors.Malformed(
+                "A token in an address ends up in logs. Send it in the Authorization header or with hello."
+            )
+
+    def _check_upgrade(self) -> None:
+        """What a proxy without WebSocket support makes of a handshake gets an answer that says so."""
+        headers = self.request.headers
+        upgrade = headers.get("Upgrade", "").lower()
+        connection = {part.strip().lower() for part in headers.get("Connection", "").split(",")}
+        if upgrade == "websocket" and "upgrade" in connection:
+            if headers.get("Sec-WebSocket-Version") != "13":
+                self.set_header("Sec-WebSocket-Version", "13")
+                raise errors.UpgradeRequired("This server speaks version 13 of the WebSocket protocol.")
+            if headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers:
+                raise errors.Malformed("A WebSocket handshake has no body.")
+            return
+        self.set_header("Upgrade", "websocket")
+        self.set_header("Connection", "Upgrade")
+        missing = [] if upgrade == "websocket" else ["Upgrade: websocket"]
+        if "upgrade" not in connection:
+            missing.append("Connection: Upgrade")
+        arrived = [name for name in FORWARDING_HEADERS if name in headers]
+        seen = f"forwarding headers that arrived: {', '.join(arrived)}" if arrived else "no forwarding header arrived"
+        raise errors.UpgradeRequired(
+            f"The request came without {' and without '.join(missing)} ({seen}). If a WebSocket client sent it, a proxy"
+            " in between dropped the upgrade: see /docs#behind-nginx.",
+            errors=tuple(
+                errors.FieldError(f"header {name.partition(':')[0]}", f"expected `{name}`") for name in missing
+            ),
+        )
+
+    def problem_body(self, refusal: errors.Refusal) -> bytes:
+        """A 426 also shows what arrived, for people who look for the proxy that dropped the upgrade."""
+        body = super().problem_body(refusal)
+        if not isinstance(refusal, errors.UpgradeRequired):
+            return body
+        headers = self.request.headers
+        shown = ("Connection", "Upgrade", "Sec-WebSocket-Version", *FORWARDING_HEADERS)
+        received = {name: headers[name] for name in shown if name in headers}
+        return msgspec.json.encode({**msgspec.json.decode(body), "received": received, "help": "/docs#behind-nginx"})
+
+    def _check_key(self) -> None:
+        keys = self.request.headers.get_list("Sec-WebSocket-Key")
+        try:
+            good = len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == 16
+        except (binascii.Error, ValueError):
+            good = False
+        if not good:
+            raise errors.Malformed("Sec-WebSocket-Key must be one key of 16 bytes in base 64.")
+
+    def _check_origin(self, *, by_cookie: bool) -> None:
+        """A browser opens sockets to any site and sends cookies along; a script has no Origin, and needs a token."""
+        origin = self.request.headers.get("Origin")
+        trusted = origin is not None and origin in self.edge.settings.trusted_origins
+        if same_origin(self.request) or (trusted and not by_cookie):
+            return
+        if origin is None and "Sec-Fetch-Site" not in self.request.headers and not by_cookie:
+            return
+        raise errors.CrossOrigin(
+            "The page that opens this socket is of another site. An operator can add it to COPYDESK_TRUSTED_ORIGINS."
+        )
+
+    def check_origin(self, origin: str) -> bool:
+        """Decided in `prepare`, where the answer has a readable body."""
+        return True
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        if SUBPROTOCOL in subprotocols:
+            return SUBPROTOCOL
+        if subprotocols:
+            # A browser would not see the close code of a handshake that selects nothing.
+            self._wrong_subprotocol = True
+            return subprotocols[0]
+        return None
+
+    async def head(self, **_path: str) -> None:
+        raise errors.UpgradeRequired
+
+    # -- Tornado's callbacks ------------------------------------------------------------------------------------------
+
+    def open(self, *_args: str, **_kwargs: str) -> None:
+        stream = self.ws_connection.stream if self.ws_connection is not None else None
+        if stream is None or stream.closed():  # the peer left while `prepare` waited: `on_close` has been already
+            return
+        self.set_nodelay(True)
+        self._outbox = Outbox(stream, max_bytes=lambda: self.runtime.now.max_pending_bytes, too_slow=self._too_slow)
+        if self._wrong_subprotocol:
+            self.leave(CloseCode.PROTOCOL)
+            return
+        loop = asyncio.get_running_loop()
+        self._conversation = Conversation(
+            self,
+            connection_id=self.request_id,
+            handshake=self.identity,
+            hub=self.hub,
+            joiner=self.joiner,
+            authenticator=self.edge.authenticator,
+            ping_seconds=self.edge.settings.ping_seconds,
+            admit=lambda identity: self.connections.admit(self, identity),
+            later=loop.call_later,
+        )
+        self.identity = None
+        self._hello_timer = loop.call_later(HELLO_SECONDS, self._expect_hello)
+        self.connections.add(self)
+        log.debug("socket_opened", connection_id=self.request_id, address=self.address)
+
+    async def on_message(self, message: str | bytes) -> None:
+        self.heard_at = time.monotonic()
+        if self._conversation is None or self._closing:
+            return
+        if isinstance(message, bytes):
+            self.leave(CloseCode.BINARY)
+            return
+        await self._conversation.hear(message)
+        self.identity = self._conversation.identity
+
+    def on_close(self) -> None:
+        self._closing = True
+        if self._conversation is not None:
+            self._conversation.end()
+        if self._outbox is not None:
+            self._outbox.shut()
+            self.connections.remove(self)
+            code = str(self.close_code) if self.close_code is not None else "none"
+            self.edge.metrics.closes.labels(code if len(code) <= 4 else "other").inc()
+        log.debug("socket_closed", connection_id=self.request_id, code=self.close_code)
+
+    def _expect_hello(self) -> None:
+        if self._conversation is not None and self._conversation.identity is None and not self._closing:
+            self._conversation.close(
+                CloseCode.UNAUTHENTICATED, errors.Unauthenticated(f"No hello within {HELLO_SECONDS} seconds.")
+            )
+
+    # -- app.hub.Subscriber, app.joining.Listener, app.connections.Connection ------------------------------------------
+
+    @property
+    def id(self) -> str:
+        return self.request_id
+
+    @property
+    def all_live(self) -> bool:
+        return self._conversation is None or self._conversation.all_live
+
+    @property
+    def topics(self) -> list[str]:
+        return [] if self._conversation is None else self._conversation.topics
+
+    @property
+    def pending_bytes(self) -> int:
+        return 0 if self._outbox is None else self._outbox.pending_bytes
+
+    @property
+    def blocked_seconds(self) -> float:
+        return 0.0 if self._outbox is None or self._closing else self._outbox.blocked_seconds
+
+    def send(self, frame: Frame) -> None:
+        if self._outbox is not None and not self._closing:
+            data = frame.websocket
+            self.connections.frames_out += 1
+            self.connections.bytes_out += len(data)
+            self._outbox.send(data)
+
+    async def room(self) -> bool:
+        return self._outbox is not None and await self._outbox.room()
+
+    def leave(self, code: CloseCode) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        if code is CloseCode.SLOW:
+            self.edge.metrics.slow_closes.inc()
+        if self._conversation is not None:
+            self._conversation.end()
+        if self._outbox is not None:
+            self._outbox.shut()
+        self.close(int(code), code.name.lower())
+        # A client that does not read never sees the close frame either.
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._cut)
+
+    def _too_slow(self) -> None:
+        self.leave(CloseCode.SLOW)
+
+    def _cut(self) -> None:
+        if self.ws_connection is not None and self.ws_connection.stream is not None:
+            self.ws_connection.stream.close()

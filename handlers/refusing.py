@@ -1,0 +1,185 @@
+"""The base of every handler, pages included, and how each says no: in one shape, whatever it was that went wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+from tornado import web
+from tornado.httputil import HTTPServerRequest
+
+from handlers.operation import Edge
+from models import errors
+from models.errors import Refusal
+
+log = structlog.get_logger("copydesk.http")
+
+_BY_STATUS: dict[int, type[Refusal]] = {
+    403: errors.CrossOrigin,
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    413: errors.TooLarge,
+}
+"""What Tornado itself refuses. Its other 4xx are requests that it could not read."""
+
+_EXPOSED = "ETag, Location, Retry-After, Copydesk-Position, X-Poll-Interval"
+_ACCEPTED = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID"
+
+
+class Handler(web.RequestHandler):
+    """Request id, host allow-list, headers, problem+json."""
+
+    edge: Edge
+    route: ClassVar[str] = ""
+
+    def _take_edge(self, *, edge: Edge) -> None:
+        self.edge = edge
+
+    # As Tornado declares it: subclasses take, by name, what else they need.
+    initialize: Callable[..., None] = _take_edge
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "same-origin")
+        self.set_header("X-Frame-Options", "DENY")
+
+    @property
+    def request_id(self) -> str:
+        """One id per request, in every log line and every error answer of it."""
+        if not hasattr(self, "_request_id"):
+            self._request_id = self.edge.ids()
+        return self._request_id
+
+    def check_host(self) -> None:
+        """Refuse a name that is not ours: it would make every same-origin check pass for the sender (DNS rebinding)."""
+        name = _split("//" + self.request.host).hostname or ""
+        if name.lower() not in self.edge.settings.allowed_hosts:
+            raise errors.NotFound(
+                f"This server does not answer for the host name {name[:100]!r}. Add it to COPYDESK_ALLOWED_HOSTS."
+            )
+
+    def allowed_methods(self) -> list[str]:
+        """What `Allow` names."""
+        return ["GET", "HEAD"]
+
+    def allow_trusted_origin(self) -> None:
+        """Let pages of the trusted origins read the answer (CORS); never with a cookie of ours."""
+        self.set_header("Vary", "Origin, Authorization, Cookie")
+        origin = self.request.headers.get("Origin")
+        if origin is None or origin not in self.edge.settings.trusted_origins:
+            return
+        self.set_header("Access-Control-Allow-Origin", origin)
+        self.set_header("Access-Control-Expose-Headers", _EXPOSED)
+        if self.request.method == "OPTIONS":
+            self.set_header("Access-Control-Allow-Methods", ", ".join(self.allowed_methods()))
+            self.set_header("Access-Control-Allow-Headers", _ACCEPTED)
+            self.set_header("Access-Control-Max-Age", "600")
+
+    def compute_etag(self) -> str | None:
+        """Tornado would hash every body; `ApiHandler.reply` knows better tags."""
+        return None
+
+    def on_finish(self) -> None:
+        self.edge.metrics.request(
+            method=self.request.method or "",
+            route=self.route,
+            status=self.get_status(),
+            seconds=self.request.request_time(),
+        )
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Every error answer of the server, in its one shape."""
+        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        self.refuse(self.refusal_of(error, status_code))
+
+    def refusal_of(self, error: BaseException | None, status_code: int) -> Refusal:
+        """What to tell the client about an exception. Never the exception's own words, unless they are ours."""
+        if isinstance(error, Refusal):
+            return error
+        translated = None if error is None else errors.translate(error)
+        if translated is not None:
+            return translated
+        if isinstance(error, web.MissingArgumentError):
+            return errors.Invalid(f"The query argument {error.arg_name!r} is missing.")
+        if isinstance(error, web.HTTPError) and 400 <= status_code < 500:
+            return _BY_STATUS.get(status_code, errors.Malformed)()
+        return errors.Internal(f"Tell the operator the request id {self.request_id}; the server's log says more.")
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """A refusal is an answer, not news; only a defect of ours leaves a traceback."""
+        if isinstance(value, Refusal | web.HTTPError):
+            return
+        if errors.translate(value) is not None:
+            # The driver's words are for the operator; the answer has ours.
+            log.warning("database_error", request_id=self.request_id, error=typ.__name__, detail=str(value)[:500])
+            return
+        log.error("unhandled", request_id=self.request_id, path=self.request.path, exc_info=(typ, value, tb))
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with a refusal as problem+json (RFC 9457)."""
+        for name in ("Etag", "Location", "Content-Length"):
+            self.clear_header(name)
+        self.set_status(refusal.status)
+        self.allow_trusted_origin()  # again: Tornado empties the headers before it writes an error
+        self.set_header("Content-Type", "application/problem+json")
+        self.set_header("Cache-Control", "no-store")
+        if refusal.retry_after is not None:
+            self.set_header("Retry-After", str(max(1, math.ceil(refusal.retry_after))))
+        if refusal.status == 401:
+            self.set_header("WWW-Authenticate", "Bearer")
+        if refusal.status == 405:
+            self.set_header("Allow", ", ".join(self.allowed_methods()))
+        self.edge.metrics.errors.labels(refusal.code).inc()
+        self.finish(self.problem_body(refusal))
+
+    def problem_body(self, refusal: Refusal) -> bytes:
+        """The JSON of a refusal."""
+        problem: dict[str, Any] = {
+            "type": f"/docs#error-{refusal.code}",
+            "title": refusal.title,
+            "status": refusal.status,
+            "code": refusal.code,
+            "detail": refusal.detail,
+            "request_id": self.request_id,
+        }
+        if refusal.errors:
+            problem["errors"] = refusal.errors
+        return msgspec.json.encode(problem)
+
+
+@web.stream_request_body  # so that no body is parsed for a path that does not exist
+class UnknownPathHandler(Handler):
+    """Whatever the route table does not know."""
+
+    def prepare(self) -> None:
+        raise errors.NotFound("There is nothing at this address. The API is described at /docs.")
+
+    def refusal_of(self, error: BaseException | None, status_code: int) -> Refusal:
+        """Also for a verb that no path has: the address is what is wrong."""
+        refusal = super().refusal_of(error, status_code)
+        return errors.NotFound() if isinstance(refusal, errors.MethodNotAllowed) else refusal
+
+    def data_received(self, chunk: bytes) -> None:
+        """Nobody reads it."""
+
+
+def same_origin(request: HTTPServerRequest) -> bool:
+    """Whether a browser says that the request comes from one of our own pages; silence is no."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("Origin")
+    return origin is not None and _split(origin).netloc.lower() == request.host.lower() != ""
+
+
+def _split(url: str) -> Any:
+    """The parts of a URL; those of an empty one where a client sent what is none, such as half an IPv6 address."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")

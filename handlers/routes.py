@@ -1,0 +1,87 @@
+"""The route table: which handler classes there are, and what each of them needs.
+
+A path stands in its handler class (`route`); here it becomes a pattern. The API document and the table of rights in the
+tests are made from this table, so nothing that is served can be forgotten there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tornado.routing import URLSpec
+
+from handlers.activities import ActivitiesHandler
+from handlers.admin import AdminUserHandler, AdminUsersHandler, ConnectionsHandler, SettingsHandler, SignOutHandler
+from handlers.base import Edge, Handler, UnknownPathHandler
+from handlers.comments import CommentHandler, CommentsHandler
+from handlers.items import ContentItemsHandler, ItemHandler, ItemsHandler, ItemsStatusHandler
+from handlers.operations import ConfigHandler, DiagnosticsHandler, HealthHandler, MetricsHandler, ReadyHandler
+from handlers.pages import IconHandler, PageHandler, StaticHandler
+from handlers.projects import OverviewHandler, ProjectHandler, ProjectsHandler
+from handlers.realtime import RealtimeHandler
+from handlers.session import SessionHandler
+from handlers.users import UserHandler, UsersHandler
+
+HANDLERS: dict[type[Handler], tuple[str, ...]] = {
+    ProjectsHandler: ("projects",),
+    ProjectHandler: ("projects",),
+    OverviewHandler: ("overviews",),
+    SessionHandler: (),
+    UsersHandler: ("users",),
+    UserHandler: ("users",),
+    AdminUsersHandler: ("users",),
+    AdminUserHandler: ("users",),
+    SignOutHandler: ("users",),
+    SettingsHandler: ("meta", "runtime"),
+    ConnectionsHandler: ("connections",),
+    ConfigHandler: ("runtime", "version", "available"),
+    DiagnosticsHandler: ("runtime", "available"),
+    HealthHandler: (),
+    ReadyHandler: ("readiness",),
+    MetricsHandler: (),
+    ItemsHandler: ("items",),
+    ItemHandler: ("items",),
+    ItemsStatusHandler: ("items",),
+    ContentItemsHandler: ("items",),
+    CommentsHandler: ("comments",),
+    CommentHandler: ("comments",),
+    ActivitiesHandler: ("activities",),
+    RealtimeHandler: ("hub", "joiner", "connections", "runtime", "ready"),
+    PageHandler: (),
+    StaticHandler: (),
+    IconHandler: (),
+}
+"""Each handler and the names of the services that its `initialize` takes besides `edge`."""
+
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+def routes(edge: Edge, services: Mapping[str, Any]) -> list[URLSpec]:
+    """Tornado's table. A service that `services` lacks is a KeyError here and now, not at the first request."""
+    return [
+        URLSpec(
+            pattern(handler.route),
+            handler,
+            {"edge": edge, **{name: services[name] for name in needed}},
+            name=handler.__name__,
+        )
+        for handler, needed in sorted(HANDLERS.items(), key=lambda entry: _precedence(entry[0].route))
+    ]
+
+
+def application_settings(edge: Edge) -> dict[str, Any]:
+    """What `tornado.web.Application` is told besides: how unknown paths are answered."""
+    return {"default_handler_class": UnknownPathHandler, "default_handler_args": {"edge": edge}}
+
+
+def pattern(route: str) -> str:
+    """``/projects/{project_id}`` as the regular expression that Tornado matches; a parameter never spans a slash."""
+    parts = _PARAMETER.split(route)
+    return "".join(f"(?P<{part}>[^/]+)" if index % 2 else re.escape(part) for index, part in enumerate(parts)) + r"\Z"
+
+
+def _precedence(route: str) -> list[tuple[bool, str]]:
+    """Words before parameters: `/items/status` is no item with the id `status`."""
+    return [("{" in segment, segment) for segment in route.split("/")]

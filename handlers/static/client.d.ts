@@ -1,0 +1,107 @@
+// Types of the public client module. What stands here stays; see docs/client.md.
+
+/** connecting: not yet. live: every topic is current. catching_up: connected, a topic is not current yet.
+ *  offline: trying again. disabled: no live updates, and no trying until `refresh()`; REST works. */
+export type ClientState = "connecting" | "live" | "catching_up" | "offline" | "disabled";
+
+/** loading: nothing yet. live: current. stale: was current once. gone: not there, or not for this user. */
+export type StoreState = "loading" | "live" | "stale" | "gone";
+
+export type Kind = "project" | "item" | "comment" | "activity" | "notification" | "counts";
+
+export interface Reason {
+  code: string;
+  detail: string;
+}
+
+export interface Event {
+  kind: Kind;
+  change: "enter" | "update" | "leave" | "delete";
+  id: string;
+  /** Null where another program changed the document without raising its version. */
+  version: number | null;
+  at: string;
+  by?: string;
+  /** The representation that REST returns. Absent after `leave` and `delete`. */
+  doc?: any;
+}
+
+export interface Change {
+  /** Whether everything was replaced: by the first snapshot, after a gap, or by a read over REST. */
+  snapshot: boolean;
+  /** What was applied, in order; empty after a snapshot. */
+  events: Event[];
+}
+
+/** One topic: a snapshot, kept current by events. Documents are shared: read them, do not change them. */
+export interface Store {
+  readonly topic: string;
+  readonly state: StoreState;
+  /** Why the topic is gone. */
+  readonly problem: Reason | null;
+  get(kind: Kind, id: string): any | undefined;
+  documents(kind: Kind): any[];
+  on(name: "change", listener: (change: Change, store: Store) => void): () => void;
+  on(name: "state", listener: (state: StoreState, store: Store) => void): () => void;
+  /** A read over REST that the client began by itself failed. */
+  on(name: "error", listener: (error: ProblemError, store: Store) => void): () => void;
+  close(): void;
+}
+
+export interface RequestOptions {
+  body?: unknown;
+  /** For POST; made freshly where absent. Give your own to send the same thing again without doing it twice. */
+  idempotencyKey?: string;
+  /** The `etag` of an earlier answer. */
+  ifMatch?: string;
+}
+
+export interface Answer<T = any> {
+  status: number;
+  body: T;
+  etag: string | null;
+  headers: Headers;
+}
+
+export interface Client {
+  readonly state: ClientState;
+  /** Why it is offline or disabled. */
+  readonly reason: Reason | null;
+  /** Who the server says we are; null until the first connection. */
+  readonly user: { id: string; name: string } | null;
+  /** Listens; the function it returns stops that. */
+  on(name: "state", listener: (state: ClientState, reason: Reason | null) => void): () => void;
+  /** `project:<id>`, `projects` or `inbox`. Close the store when it is not needed any more. */
+  subscribe(topic: string, handler?: (change: Change, store: Store) => void): Store;
+  /** A REST call; `path` is what follows `/api/v1`. Throws `ProblemError`. */
+  request<T = any>(method: string, path: string, options?: RequestOptions): Promise<Answer<T>>;
+  /** Where topics are not live: reads them over REST now, and tries to connect. Throws `ProblemError`. */
+  refresh(): Promise<void>;
+  close(): void;
+}
+
+export interface Options {
+  /** The server; the page's own where absent. */
+  url?: string;
+  /** A bearer token, or a function that gets one: called for each attempt to connect, before a token expires and
+   *  when it is refused. Without it the session cookie of the same site is used. */
+  token?: string | (() => string | Promise<string>);
+}
+
+export function connect(options?: Options): Client;
+
+/** A key for `request`, to be kept beside what is to be sent until it has been. */
+export function idempotencyKey(): string;
+
+/** An answer that is not the one asked for. */
+export class ProblemError extends Error {
+  /** A code of the server, `unreachable` (no answer of it came), or `unexpected` (something else answered). */
+  readonly code: string;
+  readonly detail: string;
+  /** The HTTP status; 0 where there was no answer. */
+  readonly status: number;
+  readonly errors: { path: string; message: string }[];
+  readonly requestId: string | null;
+  /** Seconds. */
+  readonly retryAfter: number | null;
+}

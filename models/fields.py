@@ -1,0 +1,105 @@
+"""The types that fields are made of, ids, times, and how a stored document becomes a public Struct."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+# `(?!\n)` because `$` alone also matches before a final line feed; `\Z` would not be JSON Schema.
+Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(?!\n)$", description="Made by the server, time-ordered.")]
+UserId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}(?!\n)$", description="The `sub` of the user's token.")]
+GroupName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}(?!\n)$")]
+Name = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S")]
+ShortText = Annotated[str, Meta(min_length=1, max_length=255)]
+Url = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"^(https?://|/(?!/))\S*(?!\n)$")]
+Version = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Raised by one with every change.")]
+Timestamp = Annotated[
+    str, Meta(description="RFC 3339 in UTC with milliseconds.", extra_json_schema={"format": "date-time"})
+]
+WhenInput = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a time zone; kept to the millisecond.")]
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Unfit(Exception):  # noqa: N818 - says what the document is
+    """A stored document that some other program wrote does not have the shape of `docs/data.md`."""
+
+
+def stamp(moment: object) -> str:
+    """A BSON date as ``YYYY-MM-DDTHH:MM:SS.sssZ``. Raises `Unfit` for anything else, and for years Python has not."""
+    if not isinstance(moment, datetime):
+        raise Unfit(f"expected a date of the years 1 to 9999, got {type(moment).__name__}")
+    if moment.tzinfo is not UTC:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def utc_now() -> datetime:
+    """Now, in UTC, in the millisecond resolution that BSON keeps."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def from_document(
+    document: Mapping[str, Any], shape: type[S], *, times: tuple[str, ...], defaults: Mapping[str, Any]
+) -> S:
+    """The public Struct of a stored document.
+
+    Null counts as absent, ``_id`` becomes ``id``, dates become text, unknown fields are dropped (nothing private can
+    slip out), `defaults` fill what another program left out. Raises `Unfit` with a sentence.
+    """
+    values = {**defaults, **{key: value for key, value in document.items() if value is not None}}
+    values["id"] = values.pop("_id", None)
+    for name in times:
+        if name in values:
+            values[name] = stamp(values[name])
+    try:
+        return msgspec.convert(values, shape)
+    except msgspec.ValidationError as problem:
+        raise Unfit(str(problem)) from None
+
+
+def ulid(milliseconds: int, tail: int) -> str:
+    """26 characters of Crockford's base 32: 48 bits of Unix time and 80 bits of `tail`, as in the ULID specification."""
+    number = (milliseconds & (1 << 48) - 1) << 80 | tail & (1 << 80) - 1
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+class Ids:
+    """Makes ids that sort in the order in which this process made them, within a millisecond too."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.time,
+        randomness: Callable[[int], int] = secrets.randbits,
+    ) -> None:
+        self._clock, self._randomness = clock, randomness
+        self._last = (0, 0)
+        self._lock = threading.Lock()
+
+    def __call__(self) -> str:
+        with self._lock:
+            now = max(int(self._clock() * 1000), self._last[0])
+            # The top bit stays free, so that counting up within one millisecond cannot overflow.
+            tail = self._last[1] + 1 if now == self._last[0] else self._randomness(79)
+            self._last = (now, tail)
+        return ulid(now, tail)
+
+
+MakeId = Callable[[], str]
+"""Where a new document's id comes from: `Ids`, or the sequence that an idempotency key fixes."""
+
+ProjectRole = Literal["viewer", "commenter", "editor", "publisher", "owner"]
+InstanceRole = Literal["admin", "service", "editor"]
+
+Report = Callable[[str, object, str], None]
+"""Told of a stored document that does not fit: collection, `_id`, and what is wrong with it."""

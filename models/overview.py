@@ -1,0 +1,243 @@
+"""The overview of a project: what its page shows at first, all read at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from pymongo.errors import OperationFailure
+
+from models.comment import Comment
+from models.database_types import Database, Document, Session
+from models.errors import NotFound
+from models.fields import Id, ProjectRole, Report
+from models.fitting import fitting_comments, fitting_items
+from models.item import STATUSES, Item
+from models.item_store import SORTS
+from models.page import Page, PageRequest, fit, read_page
+from models.project import Project
+
+ITEMS_SHOWN = 200
+THREADS_SHOWN = 50
+
+_ATTEMPTS = 5
+_TRY_AGAIN = (239, 246)
+"""SnapshotTooOld, and SnapshotUnavailable: a collection or an index was made a moment ago."""
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Thread(msgspec.Struct, kw_only=True):
+    """A thread, whole: its first comment, then the replies by time. Tombstones keep their places."""
+
+    id: Id
+    item_id: Id | UnsetType = UNSET
+    comments: list[Comment]
+
+
+class CommentCounter(msgspec.Struct, kw_only=True):
+    """`count`: comments that are not deleted. `open_threads`: unresolved ones with at least one such comment."""
+
+    count: Count = 0
+    open_threads: Count = 0
+
+
+class Counters(msgspec.Struct, kw_only=True):
+    """Items by status, and comments by item and on the project itself. Items without comments are absent."""
+
+    items: dict[str, Count]
+    comments: dict[str, CommentCounter]
+    project_comments: CommentCounter
+
+
+class Me(msgspec.Struct, kw_only=True):
+    """What is the caller's: their role, what it allows, and how many notifications about this project are unread."""
+
+    role: ProjectRole
+    can: list[str]
+    unread: Count
+
+
+class Overview(msgspec.Struct, kw_only=True):
+    """`next_cursor` continues the items in `/projects/{project_id}/items`; `position` is from before the read."""
+
+    project: Project
+    items: list[Item]
+    next_cursor: str | UnsetType = UNSET
+    threads: list[Thread]
+    counters: Counters
+    position: str
+    me: Me
+
+
+class OverviewStore:
+    """Reads overviews, each in one snapshot session on the primary."""
+
+    def __init__(self, database: Database, *, report: Report) -> None:
+        self._database, self._report = database, report
+
+    async def read(
+        self, project_id: str, items: PageRequest, *, user_id: str, role: ProjectRole, can: list[str]
+    ) -> Overview:
+        """The overview as `user_id` sees it. Raises `NotFound`.
+
+        `items` is the request for the first page of `/projects/{project_id}/items`. Documents that do not fit are left
+        out of the counters as they are of the lists.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with await self._database.client.start_session(snapshot=True) as session:
+                    me = Me(role=role, can=can, unread=await self._unread(project_id, user_id, session))
+                    return await self._read(project_id, items, me, session)
+            except OperationFailure as problem:
+                if problem.code not in _TRY_AGAIN or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError  # the last attempt returned or raised
+
+    async def _read(self, project_id: str, request: PageRequest, me: Me, session: Session) -> Overview:
+        project = await self._project(project_id, session)
+        page = await self._items(project_id, request, session)
+        by_status = await self._by_status(project_id, session)
+        facets = await self._comment_facets(project_id, session)
+        threads = await self._threads(project_id, [entry["_id"] for entry in facets["newest"]], session)
+        counters = _comment_counters(facets)
+        return Overview(
+            project=project,
+            items=page.items,
+            next_cursor=page.next_cursor,
+            threads=threads,
+            counters=Counters(
+                items=by_status,
+                project_comments=counters.pop(None, CommentCounter()),
+                comments={item_id: counter for item_id, counter in counters.items() if item_id is not None},
+            ),
+            position=page.position,
+            me=me,
+        )
+
+    async def _unread(self, project_id: str, user_id: str, session: Session) -> int:
+        unread: int = await self._database.notifications.count_documents(
+            {"user_id": user_id, "subject.project_id": project_id, "read_at": None, "archived_at": None},
+            session=session,
+        )
+        return unread
+
+    async def _project(self, project_id: str, session: Session) -> Project:
+        document = await self._database.projects.find_one({"_id": project_id, "deleted_at": None}, session=session)
+        project = None if document is None else fit(document, Project.from_document, "projects", self._report)
+        if project is None:
+            raise NotFound("There is no such project, or you may not see it.")
+        return project
+
+    async def _items(self, project_id: str, request: PageRequest, session: Session) -> Page[Item]:
+        return await read_page(
+            self._database.items,
+            {"project_id": project_id, "deleted_at": None},
+            request,
+            sorts=SORTS,
+            convert=Item.from_document,
+            report=self._report,
+            session=session,
+        )
+
+    async def _by_status(self, project_id: str, session: Session) -> dict[str, int]:
+        groups = self._database.items.aggregate(
+            [
+                {"$match": {"$and": [{"project_id": project_id, "deleted_at": None}, _FITTING_ITEMS]}},
+                {"$group": {"_id": "$status", "count": {"$sum": 1}}},
+            ],
+            session=session,
+        )
+        return {**dict.fromkeys(STATUSES, 0), **{group["_id"]: group["count"] async for group in groups}}
+
+    async def _comment_facets(self, project_id: str, session: Session) -> Document:
+        result = self._database.comments.aggregate(
+            [{"$match": {"$and": [{"project_id": project_id}, _FITTING_COMMENTS]}}, *_FACETS], session=session
+        )
+        (facets,) = await result.to_list(None)
+        found: Document = facets
+        return found
+
+    async def _threads(self, project_id: str, thread_ids: list[str], session: Session) -> list[Thread]:
+        """The threads in the order of their ids."""
+        firsts = {"_id": {"$in": thread_ids}, "thread_id": None}
+        cursor = self._database.comments.find(
+            {"project_id": project_id, "$or": [{"thread_id": {"$in": thread_ids}}, firsts]}, session=session
+        )
+        comments: dict[str, list[Comment]] = {}
+        for document in await cursor.to_list(None):
+            comment = fit(document, Comment.from_document, "comments", self._report)
+            if comment is not None:
+                comments.setdefault(comment.thread_id, []).append(comment)
+        return [_thread(comments[thread_id]) for thread_id in thread_ids]
+
+
+def _thread(comments: Iterable[Comment]) -> Thread:
+    ordered = sorted(comments, key=lambda comment: (comment.id != comment.thread_id, comment.created_at, comment.id))
+    return Thread(id=ordered[0].thread_id, item_id=ordered[0].item_id, comments=ordered)
+
+
+def _comment_counters(facets: Document) -> dict[str | None, CommentCounter]:
+    """By item; None for those on the project itself."""
+    counters = {group["_id"]: CommentCounter(count=group["count"]) for group in facets["counts"]}
+    for group in facets["open"]:
+        counters.setdefault(group["_id"], CommentCounter()).open_threads = group["count"]
+    return counters
+
+
+_FITTING_ITEMS = fitting_items()
+_FITTING_COMMENTS = fitting_comments()
+
+
+def _or_null(field: str) -> dict[str, Any]:
+    return {"$ifNull": [field, None]}
+
+
+_BY_THREAD: list[Document] = [
+    {
+        "$group": {
+            "_id": "$thread_id",
+            "living": {"$sum": "$living"},
+            # Another program may have removed a first comment for good; then the earliest reply stands for it.
+            "first": {
+                "$top": {
+                    "sortBy": {"is_first": -1, "created_at": 1, "_id": 1},
+                    "output": {"item_id": "$item_id", "created_at": "$created_at", "resolved": "$resolved"},
+                }
+            },
+        }
+    }
+]
+_FACETS: list[Document] = [
+    {
+        "$project": {
+            "item_id": _or_null("$item_id"),
+            "thread_id": {"$ifNull": ["$thread_id", "$_id"]},
+            "created_at": 1,
+            "is_first": {"$eq": [{"$ifNull": ["$thread_id", "$_id"]}, "$_id"]},
+            "living": {"$cond": [{"$eq": [_or_null("$deleted_at"), None]}, 1, 0]},
+            "resolved": {"$ne": [_or_null("$resolved"), None]},
+        }
+    },
+    {
+        "$facet": {
+            "counts": [
+                {"$match": {"living": 1}},
+                {"$group": {"_id": "$item_id", "count": {"$sum": 1}}},
+            ],
+            "open": [
+                *_BY_THREAD,
+                {"$match": {"living": {"$gt": 0}, "first.resolved": False}},
+                {"$group": {"_id": "$first.item_id", "count": {"$sum": 1}}},
+            ],
+            "newest": [
+                *_BY_THREAD,
+                {"$sort": {"first.created_at": -1, "_id": -1}},
+                {"$limit": THREADS_SHOWN},
+                {"$project": {"_id": 1}},
+            ],
+        }
+    },
+]

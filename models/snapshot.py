@@ -1,0 +1,87 @@
+"""What a subscriber sees first: a topic's documents, all read at one point in time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from models.comment import Comment
+from models.database_types import Database
+from models.fields import Report, Unfit
+from models.item import Item
+from models.project import Project
+
+Thing = TypeVar("Thing", Project, Item, Comment)
+
+BATCH = 500
+
+
+class ProjectSnapshot(msgspec.Struct, kw_only=True):
+    """A project as of `time` (clusterTime: seconds and increment).
+
+    Comments include tombstones; those that begin a thread come first.
+    """
+
+    time: tuple[int, int]
+    project: Project | None
+    items: list[Item]
+    comments: list[Comment]
+
+
+class SnapshotStore:
+    """Reads snapshots on the primary, in one snapshot session each."""
+
+    def __init__(self, database: Database, *, report: Report) -> None:
+        self._database, self._report = database, report
+
+    async def project(self, project_id: str) -> ProjectSnapshot:
+        """A project with its undeleted items and all its comments; `project` is None where callers see none."""
+        async with await self._database.client.start_session(snapshot=True) as session:
+            # As a command, because only the bare reply tells the time of the snapshot.
+            reply = await self._database.command(
+                {"find": "projects", "filter": {"_id": project_id, "deleted_at": None}, "limit": 1}, session=session
+            )
+            cursor = reply["cursor"]
+            time = (cursor["atClusterTime"].time, cursor["atClusterTime"].inc)
+            projects = self._fitting("projects", Project, cursor["firstBatch"])
+            snapshot = ProjectSnapshot(time=time, project=projects[0] if projects else None, items=[], comments=[])
+            if snapshot.project is None:
+                return snapshot
+            items = self._database.items.find(
+                {"project_id": project_id, "deleted_at": None}, session=session, batch_size=BATCH
+            ).sort("_id")
+            while batch := await items.to_list(BATCH):
+                snapshot.items += self._fitting("items", Item, batch)
+            comments = self._database.comments.find(
+                {"project_id": project_id}, session=session, batch_size=BATCH
+            ).sort("_id")
+            while batch := await comments.to_list(BATCH):
+                snapshot.comments += self._fitting("comments", Comment, batch)
+        snapshot.comments.sort(key=lambda comment: comment.id != comment.thread_id)
+        return snapshot
+
+    async def projects(self, visible: Mapping[str, Any]) -> tuple[tuple[int, int], list[Project]]:
+        """All projects that `visible` (a filter by `models.project`) lets through, and the time they are of."""
+        async with await self._database.client.start_session(snapshot=True) as session:
+            # The cheapest read there is: its bare reply tells the time that the whole session is of.
+            reply = await self._database.command({"find": "meta", "filter": {"_id": ""}, "limit": 1}, session=session)
+            time = (reply["cursor"]["atClusterTime"].time, reply["cursor"]["atClusterTime"].inc)
+            projects: list[Project] = []
+            found = self._database.projects.find(
+                {"deleted_at": None, **visible}, session=session, batch_size=BATCH
+            ).sort("_id")
+            while batch := await found.to_list(BATCH):
+                projects += self._fitting("projects", Project, batch)
+        return time, projects
+
+    def _fitting(self, collection: str, shape: type[Thing], documents: list[Mapping[str, Any]]) -> list[Thing]:
+        """What fits of what is stored; the rest is reported and left out."""
+        fitting = []
+        for document in documents:
+            try:
+                fitting.append(shape.from_document(document))
+            except Unfit as problem:
+                self._report(collection, document.get("_id"), str(problem))
+        return fitting

@@ -1,0 +1,148 @@
+"""A server with the REST routes, real stores and a real MongoDB, and a client that calls it as some user."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import msgspec
+import pytest
+from tornado import httpserver, web
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.httputil import HTTPHeaders
+from tornado.ioloop import IOLoop
+from tornado.testing import bind_unused_port
+
+from app.access import Access
+from app.auth import Authenticator
+from app.forwarded import Proxies
+from app.guesses import Guesses
+from app.metrics import Metrics
+from app.passwords import Passwords
+from app.permissions import ProjectAccess
+from app.settings import Settings
+from app.tokens import Tokens
+from handlers.base import Edge
+from handlers.routes import application_settings, routes
+from models import schema
+from models.activity import ActivityStore
+from models.comment_store import CommentStore
+from models.fields import Ids
+from models.idempotency import IdempotencyStore
+from models.item_store import ItemStore
+from models.overview import OverviewStore
+from models.project import ProjectStore
+from models.session import SessionStore
+from models.user import UserStore
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+class Answer(msgspec.Struct):
+    """What came back."""
+
+    status: int
+    headers: HTTPHeaders
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+class Api:
+    """Calls the server as whom the call says. Roles go into the token."""
+
+    def __init__(self, root: str, client: AsyncHTTPClient) -> None:
+        self.root, self._client = root, client
+
+    async def __call__(
+        self,
+        who: str | None,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        roles: tuple[str, ...] = (),
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """`path` begins after ``/api/v1``; `body` is sent as JSON, or as it is where it is bytes."""
+        sent = dict(headers or {})
+        if who is not None:
+            claims = {"sub": who, "aud": "copydesk", "exp": time.time() + 600, "iat": time.time(), "roles": list(roles)}
+            sent["Authorization"] = f"Bearer {jwt.encode(claims, SECRET)}"
+        if body is not None:
+            sent.setdefault("Content-Type", "application/json")
+        response: HTTPResponse = await self._client.fetch(
+            f"{self.root}/api/v1{path}",
+            method=method,
+            headers=sent,
+            body=body if body is None or isinstance(body, bytes) else msgspec.json.encode(body),
+            allow_nonstandard_methods=True,
+            raise_error=False,
+        )
+        return Answer(response.code, response.headers, response.body)
+
+
+@pytest.fixture
+def reported() -> list[tuple[str, object, str]]:
+    """What the stores reported as unfit: collection, id, problem."""
+    return []
+
+
+@pytest.fixture
+def api(io_loop: IOLoop, database: Any, reported: list[tuple[str, object, str]]) -> Iterator[Api]:
+    """A server on a port of its own. Nothing follows its change stream, so what it caches is not believed."""
+
+    def report(*what: Any) -> None:
+        reported.append(what)
+
+    projects = ProjectStore(database, report=report)
+
+    async def access(project_id: str) -> ProjectAccess | None:
+        grants = await projects.access(project_id)
+        return grants and ProjectAccess(visibility=grants.visibility, members=grants.members)
+
+    settings = Settings(auth_secret=SECRET)
+    authenticator = Authenticator(
+        tokens=Tokens.from_settings(settings),
+        users=UserStore(database, report=report),
+        sessions=SessionStore(database, idle_seconds=3600, max_seconds=3600),
+        proxies=Proxies(()),
+        passwords=Passwords(),
+        guesses=Guesses(),
+    )
+    edge = Edge(
+        settings=settings,
+        authenticator=authenticator,
+        access=Access(access, trusted=lambda: False),
+        idempotency=IdempotencyStore(database),
+        metrics=Metrics(),
+        ids=Ids(),
+        position=lambda: "here",
+    )
+    # Routes of other services are there too, and nobody calls them here.
+    services: defaultdict[str, Any] = defaultdict(
+        lambda: None,
+        projects=projects,
+        overviews=OverviewStore(database, report=report),
+        items=ItemStore(database, report=report),
+        comments=CommentStore(database, report=report),
+        activities=ActivityStore(database, report=report),
+    )
+
+    async def start() -> tuple[httpserver.HTTPServer, AsyncHTTPClient, int]:
+        assert await schema.apply(database) == []
+        server = httpserver.HTTPServer(web.Application(routes(edge, services), **application_settings(edge)))
+        socket, port = bind_unused_port()
+        server.add_socket(socket)
+        return server, AsyncHTTPClient(force_instance=True), port
+
+    server, client, port = io_loop.run_sync(start)
+    yield Api(f"http://localhost:{port}", client)
+    client.close()
+    server.stop()
+    io_loop.run_sync(server.close_all_connections)
