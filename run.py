@@ -58,7 +58,7 @@ def _token(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def _add_user(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
+        password = sys.stdin.readline().rstrip("\r\n")
     elif not sys.stdin.isatty():
         raise CannotStart("There is no terminal to ask for the password; give it with --password-stdin.")
     else:
@@ -192,7 +192,7 @@ def _help(setting: Described) -> str:
 def _with_values(argv: Sequence[str]) -> list[str]:
     """`--demo` alone means `--demo=true`; said here because argparse would take the next word for the value."""
     switches = {setting.flag for setting in _SETTINGS if setting.switch}
-    following = [*argv[1:], ""]
+    following = [*argv, ""][1:]
     return [
         f"{word}=true" if word in switches and not is_truth(after) else word
         for word, after in zip(argv, following, strict=True)

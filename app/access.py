@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from app.permissions import Action, Identity, ProjectAccess, may, may_on_server, project_role
+from app.permissions import Action, Identity, may, may_on_server, project_role
 from models.errors import Forbidden, NotFound, Unauthenticated
 from models.fields import ProjectRole
+from models.project import ProjectAccess
 
 Read = Callable[[str], Awaitable[ProjectAccess | None]]
 """Reads one project's access from the database; None where there is no such project, or it is deleted."""

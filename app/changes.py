@@ -13,14 +13,13 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from app.permissions import ProjectAccess
 from app.position import Position
 from app.protocol import Event
 from models.activity import Activity
 from models.comment import Comment
 from models.fields import Unfit, stamp
 from models.item import Item
-from models.project import Project
+from models.project import Project, ProjectAccess
 
 Thing = Project | Item | Comment | Activity
 Kind = Literal["project", "item", "comment", "activity"]

@@ -18,6 +18,7 @@ from app.permissions import split_roles
 from app.settings import CannotStart, Settings
 from models.errors import Refusal
 from models.fields import Unfit
+from models.page import PageRequest
 from models.user import Account, UserPatch, UserStore
 
 OPERATOR = "command-line"
@@ -105,10 +106,16 @@ async def add_user(
 
 
 async def list_users(settings: Settings) -> list[str]:
-    """Everybody who was added or seen, one line each."""
+    """Everybody who was added or seen, one line each, by name."""
+    lines: list[str] = []
     async with opened(settings) as connection:
-        documents = await connection.database["users"].find(sort=[("_id", 1)]).to_list(None)
-    return [_line_or_problem(document) for document in documents]
+        request = PageRequest(sort="name", scope=b"", position="", limit=200)
+        while True:
+            page = await _store(connection).accounts(request, q="")
+            lines += map(_line, page.items)
+            if page.next_cursor is UNSET:
+                return lines
+            request = msgspec.structs.replace(request, cursor=page.next_cursor)
 
 
 async def set_disabled(settings: Settings, *, name: str, disabled: bool) -> list[str]:
@@ -128,13 +135,6 @@ def _store(connection: Connection) -> UserStore:
         to_stderr(f"the document of user {identifier!r} does not fit: {problem}")
 
     return UserStore(connection.database, report=report)
-
-
-def _line_or_problem(document: dict[str, object]) -> str:
-    try:
-        return _line(Account.from_document(document))
-    except Unfit as problem:
-        return f"{document['_id']!r}: does not fit: {problem}"
 
 
 def _line(account: Account) -> str:

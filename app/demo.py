@@ -154,7 +154,8 @@ async def add(
             )
         except Conflict:
             continue  # there already
-    for project in _PROJECTS:
+    # Lists show the newest first: the fullest is added last.
+    for project in reversed(_PROJECTS):
         await _add_project(database, project, report, now)
     await database["meta"].update_one({"_id": MARK}, {"$setOnInsert": {"added_at": now()}}, upsert=True)
     return True
@@ -180,7 +181,7 @@ async def _add_project(database: Database, project: _Project, report: Report, no
     next_id = iter(item_ids)
     new_items = [
         NewItem(
-            content=Content(id=name.lower().replace(" ", "-").strip("?"), version="1", provider="demo"),
+            content=Content(id=f"demo-{name.lower().replace(' ', '-').strip('?')}", version="1", provider="demo"),
             name=name,
             type=kind,
             status=status,
@@ -214,7 +215,9 @@ async def _add_thread(
 def welcome(settings: Settings, url: str) -> list[str]:
     """What to tell whoever tries it out: where, as whom, and a first request. `url` has no slash at its end."""
     user = USERS[1]
-    bearer = token(settings, sub=user.id, roles=[*user.roles, *user.groups], ttl_seconds=12 * 3600, name=user.name, email=None)
+    bearer = token(
+        settings, sub=user.id, roles=[*user.roles, *user.groups], ttl_seconds=12 * 3600, name=user.name, email=None
+    )
     return [
         f"Open {url}/ and sign in as one of: "
         + ", ".join(f"{user.id} (password {user.password})" for user in USERS)

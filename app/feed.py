@@ -55,7 +55,7 @@ class Stream(Protocol):
 class Batch:
     """What piled up since the last one: changes, and the time the stream has reached beyond them."""
 
-    __slots__ = ("changes", "lost", "reached", "start")
+    __slots__ = ("changes", "lost", "now", "reached", "start")
 
     def __init__(
         self,
@@ -64,12 +64,15 @@ class Batch:
         *,
         lost: Lost | None = None,
         start: Position | None = None,
+        now: Position | None = None,
     ) -> None:
         self.changes, self.reached = changes, reached
         self.lost: Lost | None = lost
         """The stream starts anew and what lies between is unknown: everyone has to read again."""
         self.start = start
         """Where a stream that was just opened starts; only on the first batch and where history was lost."""
+        self.now = now
+        """With `start`: the database's time before the stream was opened. Whoever has come so far is up to date."""
 
 
 class ChangeFeed:
@@ -132,7 +135,7 @@ class ChangeFeed:
             else:
                 if start is not None:
                     # Only now that the stream is open: whoever reads again on hearing this misses nothing after it.
-                    yield Batch([], None, start=start, lost=lost)
+                    yield Batch([], None, start=start, lost=lost, now=now)
                     start, lost, first = None, None, False
                 reading = self._loop.run_in_executor(self._executor, self._read, stream)
                 async for batch in self._handed_over(reading):
@@ -146,7 +149,7 @@ class ChangeFeed:
                 # The oplog of a young database does not reach back: nothing is lost, there is nothing older.
                 lost = None if first else "too_old"
                 self._token = None
-                start = await self._now()
+                start = now = await self._now()
             await self._back_off()
 
     def _count(self, fault: BaseException | None) -> None:

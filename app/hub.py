@@ -12,10 +12,11 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from app.permissions import Identity, ProjectAccess, project_role
+from app.permissions import Identity, project_role
 from app.position import Position
 from app.protocol import CloseCode, Events, Frame, Live, Reset, Unsubscribed, push
 from app.record import ProjectChange, Record
+from models.project import ProjectAccess
 
 PROJECTS = "projects"
 FRAME_BYTES = 256 * 1024

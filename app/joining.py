@@ -20,11 +20,11 @@ from app.access import Access
 from app.changes import access_of
 from app.history import History
 from app.hub import GONE, PROJECTS, Hub, PlacedEvent, Subscriber, Subscription
-from app.permissions import Action, Identity, ProjectAccess, project_role
+from app.permissions import Action, Identity, project_role
 from app.position import Position, PositionCodec, UnknownPosition
 from app.protocol import SNAPSHOT_PART, Frame, Snapshot, Subscribed, push
 from models.errors import Busy, Invalid, NotFound, Refusal, Unavailable, translate
-from models.project import visible_to
+from models.project import ProjectAccess, visible_to
 from models.snapshot import ProjectSnapshot, SnapshotStore
 
 log = structlog.get_logger("copydesk.joining")

@@ -6,23 +6,21 @@ import asyncio
 import contextlib
 import importlib.metadata
 import random
-import signal
 from collections.abc import Coroutine, Mapping
 from datetime import timedelta
 from typing import Any
 
 import structlog
 from prometheus_client import Counter
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from app import demo, logs, mongod
+from app import asyncapi, demo, logs, openapi, process
 from app.access import Access
-from app.auth import Authenticator, is_over
-from app.connections import Connection, Connections
+from app.auth import Authenticator
+from app.connections import Connections
+from app.consequences import Consequences, apply_schema
 from app.database import Connection as DatabaseConnection
-from app.database import connect, require_versions
 from app.feed import ChangeFeed
 from app.forwarded import Proxies
 from app.guesses import Guesses
@@ -30,19 +28,20 @@ from app.history import History
 from app.hub import Hub
 from app.joining import Joiner
 from app.lease import Lease
+from app.listening import ListeningServer
 from app.metrics import Metrics
 from app.passwords import Passwords
-from app.permissions import ProjectAccess
 from app.position import PositionCodec
 from app.protocol import MAX_MESSAGE_BYTES, CloseCode
 from app.relay import Relay
-from app.runtime import Readiness, Runtime, RuntimeSettings
+from app.runtime import Readiness, Runtime
 from app.settings import CannotStart, Settings
 from app.tokens import Tokens
 from app.worker import Worker, set_out
+from handlers import docs_page
 from handlers.base import BULK_BODY_LIMIT, Edge
-from handlers.routes import application_settings, routes
-from models import meta, schema
+from handlers.routes import application_settings, operations, routes
+from models import meta
 from models.activity import ActivityStore
 from models.comment_store import CommentStore
 from models.database_types import Database
@@ -53,7 +52,7 @@ from models.overview import OverviewStore
 from models.project import ProjectStore
 from models.session import SessionStore
 from models.snapshot import SnapshotStore
-from models.user import UserRecord, UserStore
+from models.user import UserStore
 
 log = structlog.get_logger("copydesk")
 
@@ -95,12 +94,11 @@ class Server:
     async def start(self) -> None:
         """Everything, in order; returns when the server is ready. Raises `CannotStart`."""
         database = self._connection.database
-        await self._apply_schema()
+        await apply_schema(database)
         await set_out(database)
         self._meta = meta.MetaStore(database, report=self.report)
-        self.runtime.on_change(self._obey)
-        self.runtime.apply(await self._meta.overrides())
         self._build(await meta.read_epoch(database))
+        self.runtime.apply(await self._meta.overrides())
         self._run(self._relay.run(), "relay")
         self._run(self._lease.run(), "lease")
         self._run(self._worker.run(), "worker")
@@ -127,7 +125,7 @@ class Server:
         )
         self.hub = Hub(encode=self._codec.encode, max_buffered_bytes=settings.max_pending_bytes)
         self._projects = ProjectStore(database, report=self.report)
-        self._access = Access(self._read_access, trusted=self._trusted)
+        self._access = Access(self._projects.access, trusted=self._trusted)
         self._passwords = Passwords()
         self._users = UserStore(database, report=self.report)
         self._authenticator = Authenticator(
@@ -159,12 +157,19 @@ class Server:
             stale=lambda: self.feed.stale,
             spread=lambda: random.uniform(0.0, len(self.connections) * RESET_SPREAD_SECONDS),  # noqa: S311 - spreads load
         )
+        consequences = Consequences(
+            authenticator=self._authenticator,
+            connections=self.connections,
+            runtime=self.runtime,
+            meta=self._meta,
+            apply_schema=lambda: apply_schema(database),
+        )
         self._relay = Relay(
             feed=self.feed,
             history=self._history,
             hub=self.hub,
             access=self._access,
-            consequences=self,
+            consequences=consequences,
             database=database,
             metrics=self.metrics,
             report=self.report,
@@ -204,7 +209,7 @@ class Server:
             log_function=lambda _handler: None,
             **application_settings(edge),
         )
-        self._http = HTTPServer(
+        self._http = ListeningServer(
             application,
             max_body_size=BULK_BODY_LIMIT,
             max_header_size=32 * 1024,
@@ -224,7 +229,11 @@ class Server:
     def _services(self) -> Mapping[str, Any]:
         """What handlers are given, by the names in the route table."""
         database = self._connection.database
+        rest, live = openapi.document(operations(), version=VERSION), asyncapi.document(version=VERSION)
         return {
+            "openapi": rest,
+            "asyncapi": live,
+            "docs": docs_page.render(rest, live),
             "projects": self._projects,
             "overviews": OverviewStore(database, report=self.report),
             "items": ItemStore(database, report=self.report),
@@ -271,59 +280,7 @@ class Server:
             self.connections.tick()
             self._history.trim()
 
-    # -- what follows a change (app.relay.Consequences) ----------------------------------------------------------------
-
-    def user_changed(self, user_id: str, document: Mapping[str, Any] | None) -> None:
-        """Roles, a disabled user, a sign-out everywhere: live connections that this ends are closed."""
-        self._authenticator.forget_user(user_id)
-        user = None if document is None else UserRecord.from_document(document)
-
-        def concerned(connection: Connection) -> bool:
-            identity = connection.identity
-            return identity is not None and identity.user_id == user_id and is_over(identity, user)
-
-        self.connections.close_where(concerned, CloseCode.ROLES_CHANGED)
-
-    def session_ended(self, session_id: str) -> None:
-        """A sign-out, here or on another process, or its age ended a session."""
-        self._authenticator.forget_session(session_id)
-        self.connections.close_where(
-            lambda connection: connection.identity is not None and connection.identity.session_id == session_id,
-            CloseCode.ROLES_CHANGED,
-        )
-
-    def meta_changed(self, document_id: str, document: Mapping[str, Any] | None) -> None:
-        """An admin changed a run-time setting, on whichever process."""
-        if document_id == meta.SETTINGS_ID:
-            self.runtime.apply(self._meta.read(document))
-
-    def collection_lost(self, collection: str) -> None:
-        """A collection was dropped or renamed: it gets its indexes and images back as soon as it can."""
-        log.warning("schema_applied_again", collection=collection)
-        self._authenticator.forget_all()
-        self._run(self._apply_schema(), "schema")
-
-    def everything_lost(self) -> None:
-        """The feed lost its place: nothing remembered is believed."""
-        self._authenticator.forget_all()
-
-    async def _apply_schema(self) -> None:
-        for sentence in await schema.apply(self._connection.database):
-            log.warning("schema_needs_attention", detail=sentence)
-
-    def _obey(self, before: RuntimeSettings, now: RuntimeSettings) -> None:
-        if now.log_level != before.log_level:
-            logs.set_level(now.log_level)
-        if before.websockets_enabled and not now.websockets_enabled:
-            self.connections.close_where(
-                lambda connection: connection.transport == "websocket", CloseCode.DISABLED
-            )
-
     # -- what handlers ask ---------------------------------------------------------------------------------------------
-
-    async def _read_access(self, project_id: str) -> ProjectAccess | None:
-        grants = await self._projects.access(project_id)
-        return None if grants is None else ProjectAccess(visibility=grants.visibility, members=grants.members)
 
     def _trusted(self) -> bool:
         return not self.feed.stale
@@ -359,7 +316,7 @@ class Server:
         """Send everyone elsewhere over `drain_seconds`, finish what was begun, and end. Fine before `start`."""
         self._draining = True
         if hasattr(self, "_http"):
-            self._http.stop()
+            self._http.stop_listening()
             await self._drain(drain_seconds)
         if hasattr(self, "feed"):
             self._worker.stop()
@@ -381,64 +338,15 @@ class Server:
             await asyncio.sleep(max(0.0, begun + moment - loop.time()))
             connection.leave(CloseCode.DRAIN)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout_at(begun + seconds + 2.0):
                 await self.connections.emptied()
+                await self._http.answered()
                 await self._http.close_all_connections()
 
 
 def serve(settings: Settings) -> int:
     """Run until a signal ends it; the exit code is 0 after a clean stop, 1 after a failure. Raises `CannotStart`."""
-    require_versions()
-    logs.configure(settings.log_level, settings.log_format)
-    return asyncio.run(_serve(settings))
-
-
-async def _serve(settings: Settings) -> int:
-    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signals.put_nowait, number)
-    embedded = None
-    if settings.mongodb_uri is None:
-        embedded = await asyncio.to_thread(mongod.start, settings.data_dir, settings.mongod)
-    try:
-        uri = settings.mongodb_uri or (embedded.uri if embedded else "")
-        connection = await connect(uri, settings.mongodb_database)
-        try:
-            return await _serve_on(settings, connection, signals)
-        finally:
-            connection.close()
-    finally:
-        if embedded is not None:
-            await asyncio.to_thread(embedded.stop)
-
-
-async def _serve_on(
-    settings: Settings, connection: DatabaseConnection, signals: asyncio.Queue[signal.Signals]
-) -> int:
-    server = Server(settings, connection)
-    signalled = asyncio.ensure_future(signals.get())
-    starting = asyncio.ensure_future(server.start())
-    try:
-        await _first_of(starting, signalled)
-        if not starting.done():
-            starting.cancel()
-            return 0
-        await starting
-        print(f"listening on {server.url}", flush=True)
-        if settings.demo:
-            for line in demo.welcome(settings, server.url):
-                print(line, flush=True)
-        await _first_of(signalled, server.failed)
-        return 0 if signalled.done() else 1
-    finally:
-        by_hand = signalled.done() and signalled.result() is signal.SIGINT
-        signalled.cancel()
-        log.info("stopping")
-        # Who presses Ctrl-C waits for it; who sends SIGTERM has other processes to send clients to.
-        await server.stop(drain_seconds=min(settings.drain_seconds, 0.5) if by_hand else settings.drain_seconds)
-
-
+    return process.serve(settings, Server)
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from models.fields import InstanceRole, ProjectRole
-from models.project import Member, Visibility
+from models.project import ProjectAccess
 
 ROLES: tuple[ProjectRole, ...] = ("viewer", "commenter", "editor", "publisher", "owner")
 """Weakest first; each contains the ones before it."""
@@ -68,13 +68,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     def sees_everything(self) -> bool:
         """Whether private projects are open to this caller without being a member."""
         return not self.roles.isdisjoint({"admin", "service"})
-
-
-class ProjectAccess(msgspec.Struct, frozen=True, kw_only=True):
-    """All that decides who may see a project."""
-
-    visibility: Visibility
-    members: tuple[Member, ...]
 
 
 def rank(role: ProjectRole | None) -> int:

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from app.changes import Change, access_of, event_of, events_of
-from app.permissions import Identity, ProjectAccess, project_role
+from app.permissions import Identity, project_role
 from app.position import Position
 from models.comment import Comment
+from models.project import ProjectAccess
 
 _PRIVATE_TO_THE_LIVING = ("body", "mentions", "mention_groups", "anchor")
 

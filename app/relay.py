@@ -7,6 +7,7 @@ right before any listener hears of the change.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ from app.metrics import Metrics
 from app.position import Position, following
 from app.record import Record
 from models.database_types import Database
-from models.fields import Report
+from models.fields import Report, stamp, utc_now
 
 log = structlog.get_logger("copydesk.relay")
 
@@ -62,6 +63,7 @@ class Relay:
         self._consequences, self._database = consequences, database
         self._metrics, self._report = metrics, report
         self._position = Position(0, 0)
+        self._due: tuple[float, float] = (math.inf, math.inf)
         self.observers: list[Callable[[Sequence[Change]], None]] = []
         """Told of every slice of changes after the listeners; must not block or raise."""
         self.positioned = asyncio.Event()
@@ -81,12 +83,15 @@ class Relay:
                 await asyncio.sleep(0)
             if batch.reached is not None:
                 self._reach(Position(*batch.reached))
+            # Not at the first pause of the stream: where others never stop writing there is none.
+            if self._position.time >= self._due:
                 self.positioned.set()
 
     def _begin(self, batch: Batch) -> None:
         """The stream was opened at a time instead of after a token: nothing older is known here."""
-        if batch.start is None:
+        if batch.start is None or batch.now is None:
             raise ValueError("only for batches that start anew")
+        self._due = batch.now.time
         self._history.begin(batch.start)
         self._access.forget_all()
         self._reach(batch.start)
@@ -105,12 +110,29 @@ class Relay:
         for document in documents:
             position = self._next_position(document)
             current = await self._look_up(document) if needs_lookup(document) else None
-            change = read_change(document, position, current=current)
-            changes.append(change)
+            changes.append(self._read(document, position, current))
+            change = changes[-1]
             self._metrics.events_in.labels(change.collection, change.operation).inc()
             if change.problem is not None:
                 self._report(change.collection, change.id, change.problem)
         self._publish(changes)
+
+    def _read(
+        self, document: Mapping[str, Any], position: Position, current: Mapping[str, Any] | None
+    ) -> Change:
+        """A change that we cannot understand at all must not end the feed of everyone: they are told to read again."""
+        try:
+            return read_change(document, position, current=current)
+        except Exception:
+            log.exception("change_not_understood", position=position)
+            return Change(
+                collection=document["ns"]["coll"],
+                operation=document["operationType"],
+                id="",
+                position=position,
+                at=stamp(utc_now()),
+                lost=True,
+            )
 
     def _publish(self, changes: list[Change]) -> None:
         """Listeners hear of changes in one go, except that everything before a loss is told before the loss."""

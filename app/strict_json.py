@@ -17,11 +17,13 @@ from models.errors import FieldError, Invalid, Malformed
 T = TypeVar("T")
 
 MAX_DEPTH = 20
+_PARSER_DEPTH = 200
+"""Deeper than this is not even parsed; in between, the answer can say where."""
 _PLACE = re.compile(r"^(.*?)(?: - at `(.*)`)?$", re.DOTALL)
 
 
 def parse(body: bytes | str) -> Any:
-    """The value that `body` holds. Raises `Malformed` where it is no JSON, `Invalid` where it is JSON we cannot keep."""
+    """The value that `body` holds. Raises `Malformed` where it is no JSON, `Invalid` where we could not keep it."""
     try:
         text = body if isinstance(body, str) else body.decode("utf-8")
     except UnicodeDecodeError:
@@ -49,27 +51,19 @@ def convert(value: Any, shape: type[T]) -> T:
         ) from None
 
 
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_NOT_BRACKETS = re.compile(r"[^\[\]{}]+")
+
+
 def _check_depth(text: str) -> None:
     """Refuse deep nesting before a recursive parser meets it. Brackets inside strings do not count."""
-    depth, in_string, escaped = 0, False, False
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return
-    for character in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                in_string = False
-        elif character == '"':
-            in_string = True
-        elif character in "[{":
-            depth += 1
-            if depth > 200:
-                raise Malformed(f"The body is nested more than {MAX_DEPTH} levels deep.")
-        elif character in "]}":
-            depth -= 1
+    depth = 0
+    for bracket in _NOT_BRACKETS.sub("", _STRINGS.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > _PARSER_DEPTH:
+            raise Malformed(f"The body is nested more than {MAX_DEPTH} levels deep.")
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -157,9 +157,9 @@ def issue(
 ) -> str:
     """A token signed with HS256. Raises `msgspec.ValidationError` where `sub` cannot be a user id.
 
-    `iat` has fractions of a second, so that a token made right after a sign-out is newer than it.
+    `iat` has milliseconds, as the sign-outs that it is compared with: a token made right after one is newer than it.
     """
-    issued_at = time.time() if now is None else now
+    issued_at = int((time.time() if now is None else now) * 1000) / 1000
     claims: dict[str, Any] = {
         "sub": msgspec.convert(sub, UserId),
         "aud": AUDIENCE,

@@ -13,21 +13,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import msgspec
-import structlog
-from tornado import web
-from tornado.http1connection import HTTP1Connection
 
 from app.access import Membership, require_on_server
 from app.auth import Credentials
 from app.permissions import NEEDED_ROLE, Action, Identity
 from app.strict_json import convert, parse
+from handlers.idempotent import once
 from handlers.operation import BODY_LIMIT, BULK_BODY_LIMIT, Edge, Operation, Query, list_query
-from handlers.refusing import Handler, UnknownPathHandler, same_origin
+from handlers.refusing import Handler, StreamedHandler, UnknownPathHandler, same_origin
 from models import errors
 from models.errors import Refusal
 from models.etag import Precondition, digest, document_etag, if_match, opaque_tags
 from models.fields import MakeId
-from models.idempotency import Answer, Mark
 from models.page import LIMIT, Page, PageRequest, scope
 
 __all__ = [
@@ -46,8 +43,6 @@ __all__ = [
 T = TypeVar("T")
 Verb = Callable[..., Awaitable[None]]
 
-log = structlog.get_logger("copydesk.http")
-
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PATH_PARAMETERS = {
     "user_id": re.compile(r"[A-Za-z0-9._-]{1,64}"),
@@ -56,8 +51,7 @@ _PATH_PARAMETERS = {
 """What else than an id of ours stands in a path."""
 
 
-@web.stream_request_body  # so that a refusal needs no body, and Tornado parses no form or multipart body for us
-class ApiHandler(Handler):
+class ApiHandler(StreamedHandler):
     """The base of the REST handlers."""
 
     operations: ClassVar[Mapping[str, Operation]] = {}
@@ -71,8 +65,8 @@ class ApiHandler(Handler):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for method in cls.operations:
-            verb = cls.__dict__.get(method.lower())
-            if verb is not None:
+            verb = getattr(cls, method.lower())
+            if not hasattr(verb, "__wrapped__"):  # else inherited, and framed there
                 setattr(cls, method.lower(), _framed(verb))
 
     @property
@@ -96,9 +90,9 @@ class ApiHandler(Handler):
         self.make_id = self.edge.ids
         self._body = bytearray()
         self._too_large = False
-        # Tornado answers a body over its own limit with a bare 400. We count ourselves, answer 413, and let the rest
-        # run out unread, for a client that is still sending would not see an answer before a reset.
-        cast("HTTP1Connection", self.request.connection).set_max_body_size(2**62)
+        await super().prepare()
+
+    async def check(self) -> None:
         self.check_host()
         self.allow_trusted_origin()
         if self.request.method == "OPTIONS":
@@ -122,7 +116,7 @@ class ApiHandler(Handler):
         self.check_query()
         if operation.body is not None:
             self._check_content_type()
-            if int(self.request.headers.get("Content-Length", 0)) > operation.body_limit:
+            if self.announced_bytes > operation.body_limit:
                 raise self._over_limit()
 
     def data_received(self, chunk: bytes) -> None:
@@ -273,44 +267,6 @@ class ApiHandler(Handler):
         tags = opaque_tags(header)
         return "*" in tags or self._headers["Etag"].strip('"') in tags
 
-    # -- idempotency --------------------------------------------------------------------------------------------------
-
-    async def claim(self) -> Answer | Mark | None:
-        """Take the request's idempotency key, or learn what was answered under it; None where there is none."""
-        key = self.request.headers.get("Idempotency-Key")
-        if key is None or not self.operation.idempotent:
-            return None
-        return await self.edge.idempotency.claim(
-            user_id=self.caller.user_id,
-            method=self.request.method or "",
-            path=self.request.path,
-            key=key,
-            body=self.request.body,
-        )
-
-    def repeat(self, answer: Answer) -> None:
-        """Give the first answer again."""
-        self.set_status(answer.status)
-        for name, value in answer.headers.items():
-            self.set_header(name, value)
-        self.set_header("Idempotency-Replayed", "true")
-        self.write(answer.body)
-
-    async def settle(self, mark: Mark, refusal: Refusal | None) -> None:
-        """Keep the answer under the idempotency key, or set the key free where the answer is not to be kept."""
-        if refusal is not None and refusal.status not in (409, 422):
-            # After a 500 or 503 the write may still be committed later: the next attempt gets the same ids.
-            await self.edge.idempotency.release(mark, keep_ids=refusal.status >= 500)
-            return
-        if refusal is None:
-            kept = ("Content-Type", "Location", "Etag")
-            headers = {name: self._headers[name] for name in kept if name in self._headers}
-            answer = Answer(status=self.get_status(), headers=headers, body=b"".join(self._write_buffer))
-        else:
-            headers = {"Content-Type": "application/problem+json"}
-            answer = Answer(status=refusal.status, headers=headers, body=self.problem_body(refusal))
-        await self.edge.idempotency.settle(mark, answer)
-
 
 def _framed(verb: Verb) -> Verb:
     """A verb's method with what comes between the arrival of the body and the answer."""
@@ -320,29 +276,15 @@ def _framed(verb: Verb) -> Verb:
         if self._too_large:
             raise self._over_limit()
         self.request.body = bytes(self._body)
-        claimed = await self.claim()
-        if isinstance(claimed, Answer):
-            self.repeat(claimed)
-            return
-        if claimed is None:
+        key = self.request.headers.get("Idempotency-Key")
+        if key is None or not self.operation.idempotent:
             await verb(self, **path)
             return
-        self.make_id = claimed.make_id
-        try:
+
+        async def work(make_id: MakeId) -> None:
+            self.make_id = make_id
             await verb(self, **path)
-        except Exception as error:
-            await _settle_quietly(self, claimed, self.refusal_of(error, 500))
-            raise
-        await _settle_quietly(self, claimed, None)
+
+        await once(self, key, self.caller.user_id, work)
 
     return framed
-
-
-async def _settle_quietly(handler: ApiHandler, mark: Mark, refusal: Refusal | None) -> None:
-    """Settle. What was done is done, and its answer goes out even if the database cannot note it: the mark lapses."""
-    try:
-        await handler.settle(mark, refusal)
-    except Exception as error:
-        if errors.translate(error) is None:
-            raise
-        log.warning("idempotency_not_settled", request_id=handler.request_id, error=type(error).__name__)

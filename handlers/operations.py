@@ -21,13 +21,7 @@ from models.errors import FieldError, Forbidden, Unauthenticated, Unavailable
 from models.page import MAX_LIMIT
 
 FORWARDING_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
-UPGRADE_HEADERS = (
-    "Connection",
-    "Upgrade",
-    "Sec-Websocket-Version",
-    "Sec-Websocket-Protocol",
-    "Sec-Websocket-Extensions",
-)
+UPGRADE_HEADERS = ("Connection", "Upgrade", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol")
 
 
 class Health(msgspec.Struct, kw_only=True):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import re
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 from tornado import web
+from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPServerRequest
 
 from handlers.operation import Edge
 from models import errors
 from models.errors import Refusal
+from models.idempotency import Answer
 
 log = structlog.get_logger("copydesk.http")
 
@@ -25,6 +29,10 @@ _BY_STATUS: dict[int, type[Refusal]] = {
     413: errors.TooLarge,
 }
 """What Tornado itself refuses. Its other 4xx are requests that it could not read."""
+
+READ_TO_NOWHERE = 16 * 1024 * 1024
+"""Bytes of a refused body that are read, and dropped, so that the client sees the refusal."""
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 _EXPOSED = "ETag, Location, Retry-After, Copydesk-Position, X-Poll-Interval"
 _ACCEPTED = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID"
@@ -79,6 +87,11 @@ class Handler(web.RequestHandler):
             self.set_header("Access-Control-Allow-Methods", ", ".join(self.allowed_methods()))
             self.set_header("Access-Control-Allow-Headers", _ACCEPTED)
             self.set_header("Access-Control-Max-Age", "600")
+
+    def prepared_answer(self, *names: str) -> Answer:
+        """What is about to be sent, with the headers of these names."""
+        headers = {name: self._headers[name] for name in names if name in self._headers}
+        return Answer(status=self.get_status(), headers=headers, body=b"".join(self._write_buffer))
 
     def compute_etag(self) -> str | None:
         """Tornado would hash every body; `ApiHandler.reply` knows better tags."""
@@ -152,11 +165,46 @@ class Handler(web.RequestHandler):
         return msgspec.json.encode(problem)
 
 
-@web.stream_request_body  # so that no body is parsed for a path that does not exist
-class UnknownPathHandler(Handler):
+@web.stream_request_body  # so that all is checked before the body comes, and Tornado parses no form for us
+class StreamedHandler(Handler):
+    """A handler that sees its body in pieces, and refuses only when it has come to its end.
+
+    An answer in the middle of a body makes Tornado close the connection, and a client that is still sending would find
+    a reset in place of the answer. So what is refused is still read, to nowhere, unless it is very long or the client
+    waits for a go-ahead (RFC 9110, 10.1.1).
+    """
+
+    async def check(self) -> None:
+        """Raise where the request is to be refused. The body has not come yet."""
+
+    async def prepare(self) -> None:
+        connection = cast("HTTP1Connection", self.request.connection)
+        connection.set_max_body_size(READ_TO_NOWHERE)
+        if self.announced_bytes > READ_TO_NOWHERE:
+            connection.set_max_body_size(self.announced_bytes)  # or Tornado adds a refusal of its own to ours
+            raise errors.TooLarge
+        try:
+            await self.check()
+        except Exception as error:
+            if "Expect" in self.request.headers:
+                raise
+            # In the place of the verb, which Tornado calls when the body is there.
+            setattr(self, (self.request.method or "").lower(), functools.partial(_raise, error))
+
+    @property
+    def announced_bytes(self) -> int:
+        """What `Content-Length` says; 0 where it says nothing, or nonsense that Tornado will refuse."""
+        announced = self.request.headers.get("Content-Length", "")
+        return int(announced) if _LENGTH.fullmatch(announced) else 0
+
+    def data_received(self, chunk: bytes) -> None:
+        """One piece of the body. Nobody wants it here."""
+
+
+class UnknownPathHandler(StreamedHandler):
     """Whatever the route table does not know."""
 
-    def prepare(self) -> None:
+    async def check(self) -> None:
         raise errors.NotFound("There is nothing at this address. The API is described at /docs.")
 
     def refusal_of(self, error: BaseException | None, status_code: int) -> Refusal:
@@ -164,8 +212,9 @@ class UnknownPathHandler(Handler):
         refusal = super().refusal_of(error, status_code)
         return errors.NotFound() if isinstance(refusal, errors.MethodNotAllowed) else refusal
 
-    def data_received(self, chunk: bytes) -> None:
-        """Nobody reads it."""
+
+async def _raise(error: Exception, **_path: str) -> None:
+    raise error
 
 
 def same_origin(request: HTTPServerRequest) -> bool:

@@ -16,7 +16,9 @@ from handlers.activities import ActivitiesHandler
 from handlers.admin import AdminUserHandler, AdminUsersHandler, ConnectionsHandler, SettingsHandler, SignOutHandler
 from handlers.base import Edge, Handler, UnknownPathHandler
 from handlers.comments import CommentHandler, CommentsHandler
+from handlers.documents import AsyncApiHandler, DocsHandler, OpenApiHandler
 from handlers.items import ContentItemsHandler, ItemHandler, ItemsHandler, ItemsStatusHandler
+from handlers.operation import Operation
 from handlers.operations import ConfigHandler, DiagnosticsHandler, HealthHandler, MetricsHandler, ReadyHandler
 from handlers.pages import IconHandler, PageHandler, StaticHandler
 from handlers.projects import OverviewHandler, ProjectHandler, ProjectsHandler
@@ -49,6 +51,9 @@ HANDLERS: dict[type[Handler], tuple[str, ...]] = {
     CommentHandler: ("comments",),
     ActivitiesHandler: ("activities",),
     RealtimeHandler: ("hub", "joiner", "connections", "runtime", "ready"),
+    OpenApiHandler: ("openapi",),
+    AsyncApiHandler: ("asyncapi",),
+    DocsHandler: ("docs",),
     PageHandler: (),
     StaticHandler: (),
     IconHandler: (),
@@ -69,6 +74,11 @@ def routes(edge: Edge, services: Mapping[str, Any]) -> list[URLSpec]:
         )
         for handler, needed in sorted(HANDLERS.items(), key=lambda entry: _precedence(entry[0].route))
     ]
+
+
+def operations() -> dict[str, Mapping[str, Operation]]:
+    """What the API document is made from: by path, the verbs of every handler that says something about itself."""
+    return {handler.route: handler.operations for handler in HANDLERS if hasattr(handler, "operations")}
 
 
 def application_settings(edge: Edge) -> dict[str, Any]:

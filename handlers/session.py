@@ -82,7 +82,7 @@ class SessionHandler(ApiHandler):
     async def delete(self) -> None:
         await self.edge.authenticator.sign_out(self.caller, everywhere=self.query("everywhere", default=False))
         for name in {COOKIE, SECURE_COOKIE} & set(self.request.cookies):
-            self.set_cookie(name, "", max_age=0, path="/", secure=name == SECURE_COOKIE, httponly=True, samesite="Lax")
+            self.clear_cookie(name, path="/", secure=name == SECURE_COOKIE, httponly=True, samesite="Lax")
         self.reply()
 
     def _refuse_other_sites(self) -> None:

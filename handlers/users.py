@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from app.permissions import Action, ProjectAccess
+import structlog
+
+from app.permissions import Action
 from handlers.base import ApiHandler, Edge, Operation, Query, list_query
 from models.errors import Conflict, NotFound, StaleVersion
 from models.fields import Id
 from models.page import Page, SearchText, sort_names
+from models.project import ProjectAccess
 from models.user import SORTS, Account, Audience, User, UserPatch, UserStore
+
+log = structlog.get_logger("copydesk.admin")
 
 LISTING = list_query(
     Query(name="q", shape=SearchText, summary="The beginning of an id or name, or of words of a name."),
@@ -85,6 +90,13 @@ class UserHandler(ApiHandler):
         patch = self.read(UserPatch)
         account = await self.users.patch(user_id, patch, by=self.caller.user_id, precondition=self.precondition)
         self.edge.authenticator.forget_user(user_id)
+        log.info(
+            "user_changed",
+            user_id=user_id,
+            disabled=account.disabled is True,
+            by=self.caller.user_id,
+            request_id=self.request_id,
+        )
         self.reply(account, etag="document")
 
 

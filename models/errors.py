@@ -179,5 +179,5 @@ def translate(error: BaseException) -> Refusal | None:
     if isinstance(error, DuplicateKeyError):
         return Conflict("Another request changed this at the same moment. Read it again.")
     if isinstance(error, PyMongoError):
-        return Unavailable("The database did not answer. Repeat the request, with the same Idempotency-Key if it had one.")
+        return Unavailable("The database did not answer. Repeat the request, with its Idempotency-Key if it had one.")
     return None

@@ -60,6 +60,6 @@ def if_match(header: str | None) -> Precondition:
 
     def check(document: Versioned) -> None:
         if "*" not in tags and document_etag(document).strip('"') not in tags:
-            raise StaleVersion("It has changed since you read it. Read it again, then repeat your change on the new version.")
+            raise StaleVersion("It has changed since you read it. Read it again, then change the new version.")
 
     return check

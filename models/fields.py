@@ -69,7 +69,7 @@ def from_document(
 
 
 def ulid(milliseconds: int, tail: int) -> str:
-    """26 characters of Crockford's base 32: 48 bits of Unix time and 80 bits of `tail`, as in the ULID specification."""
+    """26 characters of Crockford's base 32: 48 bits of Unix time, then 80 bits of `tail` (the ULID specification)."""
     number = (milliseconds & (1 << 48) - 1) << 80 | tail & (1 << 80) - 1
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 

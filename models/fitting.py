@@ -54,7 +54,7 @@ def _fitting(fields: Mapping[str, Any], required: list[str]) -> Document:
     beyond = [
         {name: limit}
         for name in times
-        for limit in ({"$lt": datetime.min.replace(tzinfo=UTC)}, {"$gte": datetime.max.replace(tzinfo=UTC)})
+        for limit in ({"$lt": datetime.min.replace(tzinfo=UTC)}, {"$gt": datetime.max.replace(tzinfo=UTC)})
     ]
     schema = {"properties": properties, **({"required": required} if required else {})}
     return {"$jsonSchema": schema, **({"$nor": beyond} if beyond else {})}

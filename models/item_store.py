@@ -168,10 +168,9 @@ class ItemStore:
 
         The unique index takes a missing language for another value than the empty one; both mean "any".
         """
-        neutral = {_content(document) for document in documents if document["language"] == ""}
+        contents = sorted({document["content"]["id"] for document in documents if document["language"] == ""})
         held = set()
-        if neutral:
-            contents = sorted({content_id for content_id, _version in neutral})
+        if contents:
             found = self._items.find(
                 {"content.id": {"$in": contents}, "language": None, "deleted_at": None}, {"content": 1}
             )
@@ -259,18 +258,22 @@ def _document(project_id: str, new: NewItem, *, item_id: str, by: str, at: datet
     return {"_id": item_id, "project_id": project_id, **stored(new), **who_and_when, "version": 1}
 
 
-def _content(document: Mapping[str, Any]) -> tuple[Any, Any]:
+def _content(document: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Which version of which content a document is of; None where another program wrote something else there."""
     content = document.get("content")
-    return (content.get("id"), content.get("version")) if isinstance(content, Mapping) else (None, None)
+    pair = (content.get("id"), content.get("version")) if isinstance(content, Mapping) else ()
+    match pair:
+        case (str(content_id), str(version)):
+            return content_id, version
+    return None
 
 
 def _holders_of(document: Mapping[str, Any]) -> Document:
     """A filter for the items that stand in the way of this one."""
-    content_id, version = _content(document)
-    language = document["language"]
+    content, language = document["content"], document["language"]
     return {
-        "content.id": content_id,
-        "content.version": version,
+        "content.id": content["id"],
+        "content.version": content["version"],
         "language": language or {"$in": list(_ANY_LANGUAGE)},
         "deleted_at": None,
     }

@@ -171,7 +171,7 @@ class OverviewStore:
             comment = fit(document, Comment.from_document, "comments", self._report)
             if comment is not None:
                 comments.setdefault(comment.thread_id, []).append(comment)
-        return [_thread(comments[thread_id]) for thread_id in thread_ids]
+        return [_thread(comments[thread_id]) for thread_id in thread_ids if thread_id in comments]
 
 
 def _thread(comments: Iterable[Comment]) -> Thread:

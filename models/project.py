@@ -117,7 +117,7 @@ class ProjectQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Only archived projects; otherwise only those that are not."""
 
 
-class Grants(msgspec.Struct, frozen=True, kw_only=True):
+class ProjectAccess(msgspec.Struct, frozen=True, kw_only=True):
     """All that decides who may see a project."""
 
     visibility: Visibility
@@ -187,13 +187,13 @@ class ProjectStore:
             raise NotFound(_MISSING)
         return self._fit(document)
 
-    async def access(self, project_id: str) -> Grants | None:
+    async def access(self, project_id: str) -> ProjectAccess | None:
         """Who may see a project; None where there is none, or it is deleted or unfit."""
         try:
             project = await self.get(project_id)
         except NotFound:
             return None
-        return Grants(visibility=project.visibility, members=tuple(project.members))
+        return ProjectAccess(visibility=project.visibility, members=tuple(project.members))
 
     async def list(self, query: ProjectQuery, page: PageRequest) -> Page[Project]:
         """The undeleted projects that the caller may see and asks for."""

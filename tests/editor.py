@@ -112,9 +112,9 @@ class Editor:
     async def command(self, op: str, **fields: Any) -> dict[str, Any]:
         """Send a command and wait for its reply."""
         number = next(self._ids)
-        self._replies[number] = asyncio.get_running_loop().create_future()
+        reply = self._replies[number] = asyncio.get_running_loop().create_future()
         await self.socket.write_message(json.dumps({"op": op, "id": number, **fields}))
-        return await asyncio.wait_for(self._replies[number], 20)
+        return await asyncio.wait_for(reply, 20)
 
     async def subscribe(self, topic: str, **fields: Any) -> dict[str, Any]:
         """Subscribe and wait until it is live; answers the reply."""

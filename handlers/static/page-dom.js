@@ -30,7 +30,7 @@ export class Keyed {
   #create;
   #rows = new Map();
 
-  /** `create(entry)` answers `{element, update(entry)}`, and optionally `close()`. */
+  /** `create(value)` answers `{element, update(value)}`. */
   constructor(parent, create) {
     this.#parent = parent;
     this.#create = create;
@@ -43,7 +43,6 @@ export class Keyed {
     for (const [key, row] of this.#rows) {
       if (wanted.has(key)) continue;
       row.element.remove();
-      row.close?.();
       this.#rows.delete(key);
     }
     let place = this.#parent.firstElementChild;
@@ -56,10 +55,6 @@ export class Keyed {
     }
     // A node that was moved has lost the focus.
     if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
-  }
-
-  close() {
-    for (const row of this.#rows.values()) row.close?.();
   }
 }
 

@@ -1,11 +1,33 @@
 // One project: its items and their statuses, and the conversation about one of them or about all of it.
 
-import { Keyed, count, h, setAttribute, setText, timeElement, webAddress } from "./page-dom.js";
+import { Keyed, h, setAttribute, setText } from "./page-dom.js";
+import { ItemRow, STATUSES } from "./page-items.js";
 import { aboutProject, showLabels } from "./page-projects.js";
 import { Conversation } from "./page-threads.js";
 
 // How long what somebody else changed stays marked.
 const FRESH_MS = 10_000;
+
+const SILENCE = { comments: 0, open: 0 };
+
+/** What a screen reader is told of somebody else's change, by kind and change. */
+const SENTENCES = {
+  "comment enter": (view, { by, doc }) => {
+    const about = doc.item_id ? itemName(view, doc.item_id) : "the project";
+    return `${actorName(view, by)} commented on ${about}.`;
+  },
+  "item enter": (view, { id, by }) => `${actorName(view, by)} added ${itemName(view, id)}.`,
+  "item update": (view, { id, by, doc }) =>
+    `${actorName(view, by)} changed ${itemName(view, id)}: ${STATUSES[doc.status]}.`,
+};
+
+function actorName(view, by) {
+  return by ? view.nameOf(by) : "Somebody";
+}
+
+function itemName(view, id) {
+  return view.store.get("item", id)?.name ?? "an item";
+}
 
 export class ProjectView {
   #page;
@@ -14,10 +36,11 @@ export class ProjectView {
   #can = new Set();
   #rightsRead = null;
   #names = new Map();
+  #namesRead = false;
   #fresh = new Map();
-  // Statuses that were chosen here and have not come back as an event yet: item id -> {status, version}.
-  #chosen = new Map();
   #frame = null;
+  // What is to have the focus once there is something to see.
+  #focusNext = null;
   #items;
   #conversation;
   #parts;
@@ -32,23 +55,24 @@ export class ProjectView {
       about: h("p", { class: "hint" }),
       counters: h("ul", { class: "counters", "aria-label": "Items by status" }),
       hint: h("p", { class: "empty", role: "status" }, "Loading"),
-      problem: h("p", { class: "problem", role: "alert" }),
       empty: h("p", { class: "empty" }),
       list: h("ul", { class: "items" }),
+      header: h("header", { hidden: true }),
       body: h("div", { class: "columns", hidden: true }),
     };
-    const { title, description, labels, about, counters, hint, problem, empty, list, body } = this.#parts;
-    this.#items = new Keyed(list, (row) => this.#itemRow(row.item.id));
+    const { title, description, labels, about, counters, hint, empty, list, header, body } = this.#parts;
+    this.#items = new Keyed(list, ({ item }) => new ItemRow(page, this, item.id));
     this.#conversation = new Conversation(page, this);
+    header.append(title, description, labels, counters, about);
     body.append(
-      h("section", { class: "content", "aria-labelledby": "items" }, h("h2", { id: "items" }, "Items"), problem, empty, list),
+      h("section", { class: "content", "aria-labelledby": "items" }, h("h2", { id: "items" }, "Items"), empty, list),
       this.#conversation.element,
     );
     this.element = h(
       "article",
       { class: "project" },
       h("nav", { "aria-label": "Breadcrumb" }, h("a", { href: "#/" }, "All projects")),
-      h("header", {}, title, description, labels, counters, about),
+      header,
       hint,
       body,
     );
@@ -75,8 +99,13 @@ export class ProjectView {
     return this.#can.has(action);
   }
 
+  /** A user's name; their id where there is none, or until the server has told. */
   nameOf(userId) {
-    return this.#names.get(userId) ?? userId;
+    if (!this.#names.has(userId)) {
+      this.#names.set(userId, userId);
+      if (this.#namesRead) this.#readNames(userId);
+    }
+    return this.#names.get(userId);
   }
 
   isFresh(kind, id) {
@@ -85,12 +114,9 @@ export class ProjectView {
 
   /** Shows the conversation about an item, or with null the one about the project. */
   choose(itemId, { moved }) {
-    const changed = itemId !== this.#itemId;
+    if (moved) this.#focusNext = itemId === this.#itemId ? this.#parts.title : this.#conversation.heading;
     this.#itemId = itemId;
     this.#show();
-    if (!moved) return;
-    if (changed) this.#conversation.focus();
-    else this.#parts.title.focus();
   }
 
   close() {
@@ -105,22 +131,11 @@ export class ProjectView {
       if (event.kind === "project") this.#readRights();
       if (event.by === this.#page.user.id) continue;
       this.#markFresh(`${event.kind} ${event.id}`);
-      const sentence = this.#sentence(event);
-      if (sentence) this.#page.announce(sentence);
+      const sentence = SENTENCES[`${event.kind} ${event.change}`];
+      // Only then are the names known of colleagues who are met for the first time.
+      if (sentence) this.#page.announce(() => sentence(this, event));
     }
     this.#showSoon();
-  }
-
-  /** What a screen reader is told of somebody else's change. */
-  #sentence({ kind, change, id, by, doc }) {
-    const who = by ? this.nameOf(by) : "Somebody";
-    const itemName = (itemId) => this.#store.get("item", itemId)?.name ?? "an item";
-    if (kind === "comment" && change === "enter") {
-      return `${who} commented on ${doc?.item_id ? itemName(doc.item_id) : "the project"}.`;
-    }
-    if (kind === "item" && change === "update") return `${who} changed ${itemName(id)} to ${STATUSES[doc?.status]}.`;
-    if (kind === "item" && change === "enter") return `${who} added ${itemName(id)}.`;
-    return null;
   }
 
   #markFresh(key) {
@@ -148,12 +163,16 @@ export class ProjectView {
     this.#showSoon();
   }
 
-  async #readNames() {
+  /** The names of those who may see the project, or of the one whose id begins so. */
+  async #readNames(beginning = "") {
+    const query = new URLSearchParams({ project_id: this.projectId, limit: 200, ...(beginning && { q: beginning }) });
     try {
-      const { body } = await this.#page.request("GET", `/users?limit=200&project_id=${encodeURIComponent(this.projectId)}`);
+      const { body } = await this.#page.request("GET", `/users?${query}`);
       for (const { id, name } of body.items) this.#names.set(id, name);
     } catch {
       return; // Ids are readable enough.
+    } finally {
+      this.#namesRead = true;
     }
     this.#showSoon();
   }
@@ -170,11 +189,12 @@ export class ProjectView {
   }
 
   #show() {
-    const { hint, body, title, description, labels, about, empty } = this.#parts;
+    const { hint, header, body, title, description, labels, about, empty } = this.#parts;
     const project = this.#store.get("project", this.projectId);
+    setAttribute(header, "hidden", !project);
     setAttribute(body, "hidden", !project);
     if (!project) {
-      if (this.#store.state === "gone") setText(hint, "This project does not exist, or you may not see it.");
+      if (this.#store.state === "gone") this.#showGone();
       return;
     }
     setText(hint, "");
@@ -187,8 +207,21 @@ export class ProjectView {
     const talk = this.#countComments();
     this.#showCounters(items);
     setText(empty, items.length ? "" : "This project has no items yet.");
-    this.#items.update(items.map((item) => [item.id, { item, talk: talk.get(item.id) }]));
+    this.#items.update(items.map((item) => [item.id, { item, talk: talk.get(item.id) ?? SILENCE }]));
     this.#conversation.show(talk.get(undefined));
+    this.#focusNext?.focus();
+    this.#focusNext = null;
+  }
+
+  /** Deleted, or not for this user any more: nothing of it stays on the page. */
+  #showGone() {
+    const { hint, title, description } = this.#parts;
+    setText(hint, "This project does not exist, or you may not see it.");
+    setText(title, "");
+    setText(description, "");
+    this.#items.update([]);
+    this.#conversation.clear();
+    this.#page.setTitle("");
   }
 
   #showCounters(items) {
@@ -216,21 +249,5 @@ export class ProjectView {
       entry.open += 1;
     }
     return found;
-  }
-
-  async #choose(id, status) {
-    const { problem } = this.#parts;
-    // No version is known yet: it stays chosen until the answer names one.
-    this.#chosen.set(id, { status, version: Infinity });
-    setText(problem, "");
-    try {
-      const path = `${this.#path}/items/${encodeURIComponent(id)}`;
-      const { body } = await this.#page.change("PATCH", path, { body: { status } }, this.#store);
-      this.#chosen.set(id, { status: body.status, version: body.version });
-    } catch (error) {
-      this.#chosen.delete(id);
-      setText(problem, `The status was not changed. ${error.message}`);
-    }
-    this.#showSoon();
   }
 }

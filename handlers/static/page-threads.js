@@ -7,7 +7,7 @@ import { Keyed, h, setAttribute, setText, timeElement } from "./page-dom.js";
 export class Conversation {
   #page;
   #view;
-  #heading = h("h2", { tabindex: "-1", id: "conversation" });
+  heading = h("h2", { tabindex: "-1", id: "conversation" });
   #back = h("a", { class: "back" });
   #hint = h("p", { class: "empty" });
   #form = h("div");
@@ -15,7 +15,8 @@ export class Conversation {
   // Everything about another item is another conversation: drafts, open threads and all.
   #shown = undefined;
   #threads = null;
-  #composer = null;
+  // Place -> composer: one that is sending must not meet a second one with the same text.
+  #composers = new Map();
 
   constructor(page, view) {
     this.#page = page;
@@ -24,7 +25,7 @@ export class Conversation {
     this.element = h(
       "section",
       { class: "conversation", "aria-labelledby": "conversation" },
-      this.#heading,
+      this.heading,
       this.#back,
       this.#form,
       this.#hint,
@@ -32,16 +33,12 @@ export class Conversation {
     );
   }
 
-  focus() {
-    this.#heading.focus();
-  }
-
   /** `projectTalk`: how much is said about the project as a whole. */
   show(projectTalk) {
     const { itemId, store } = this.#view;
     if (itemId !== this.#shown) this.#turnTo(itemId);
     const item = itemId === null ? null : store.get("item", itemId);
-    setText(this.#heading, itemId === null ? "About this project" : (item?.name ?? "This item was removed"));
+    setText(this.heading, itemId === null ? "About this project" : (item?.name ?? "This item was removed"));
     this.#back.hidden = itemId === null;
     setText(this.#back, projectTalk ? `About this project (${projectTalk.comments})` : "About this project");
     const may = this.#view.may("comment") && (itemId === null || item !== undefined);
@@ -51,20 +48,36 @@ export class Conversation {
     this.#threads.update(threads.map((thread) => [thread.id, { ...thread, may }]));
   }
 
-  #turnTo(itemId) {
-    this.#shown = itemId;
-    this.#threads?.close();
+  /** Empties the panel; drafts stay where drafts are kept. */
+  clear() {
+    this.#shown = undefined;
     this.#list.replaceChildren();
-    this.#threads = new Keyed(this.#list, ({ id }) => new Thread(this.#page, this.#view, id));
-    this.#composer = new Composer({
-      drafts: this.#page.drafts,
-      place: `${this.#view.projectId}/${itemId ?? ""}`,
-      label: "Write a comment",
-      verb: "Comment",
-      rows: 3,
-      send: (body, key) => post(this.#page, this.#view, { body, ...(itemId !== null && { item_id: itemId }) }, key),
-    });
-    this.#form.replaceChildren(this.#composer.element);
+    this.#form.replaceChildren();
+  }
+
+  #turnTo(itemId) {
+    this.clear();
+    this.#shown = itemId;
+    this.#threads = new Keyed(this.#list, ({ id }) => new Thread(this.#page, this.#view, id, this.#replyTo(id)));
+    const about = itemId === null ? {} : { item_id: itemId };
+    this.#form.append(this.#composer(`item/${itemId}`, about, { label: "Write a comment", verb: "Comment", rows: 3 }).element);
+  }
+
+  #replyTo(threadId) {
+    return this.#composer(`thread/${threadId}`, { thread_id: threadId }, { label: "Reply", verb: "Reply", rows: 1 });
+  }
+
+  /** The composer of a place, with what was typed there; `about` says what its comments belong to. */
+  #composer(place, about, looks) {
+    if (!this.#composers.has(place)) {
+      const path = `/projects/${encodeURIComponent(this.#view.projectId)}/comments`;
+      const send = (body, idempotencyKey) =>
+        this.#page.change("POST", path, { body: { ...about, body }, idempotencyKey }, this.#view.store);
+      const { drafts } = this.#page;
+      const composer = new Composer({ drafts, place: `${this.#view.projectId}/${place}`, send, ...looks });
+      this.#composers.set(place, composer);
+    }
+    return this.#composers.get(place);
   }
 
   /** The threads, the newest first, each with its comments, the oldest first. */
@@ -86,11 +99,6 @@ function byTime(a, b) {
   return a.created_at.localeCompare(b.created_at) || (a.id < b.id ? -1 : 1);
 }
 
-function post(page, view, body, idempotencyKey) {
-  const path = `/projects/${encodeURIComponent(view.projectId)}/comments`;
-  return page.change("POST", path, { body, idempotencyKey }, view.store);
-}
-
 /** One thread. A resolved one is folded, unless it was opened or somebody is writing in it. */
 class Thread {
   #page;
@@ -102,10 +110,11 @@ class Thread {
   #parts;
   #composer;
 
-  constructor(page, view, id) {
+  constructor(page, view, id, composer) {
     this.#page = page;
     this.#view = view;
     this.#id = id;
+    this.#composer = composer;
     this.#parts = {
       resolution: h("p", { class: "hint" }),
       fold: h("button", { type: "button", class: "quiet", click: () => this.#toggle() }),
@@ -115,14 +124,6 @@ class Thread {
     };
     const { resolution, fold, resolve, problem, list } = this.#parts;
     this.#comments = new Keyed(list, () => commentRow(view));
-    this.#composer = new Composer({
-      drafts: page.drafts,
-      place: `${view.projectId}/${id}`,
-      label: "Reply",
-      verb: "Reply",
-      rows: 1,
-      send: (body, key) => post(page, view, { body, thread_id: id }, key),
-    });
     this.element = h(
       "article",
       { class: "thread" },

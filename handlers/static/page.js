@@ -11,7 +11,7 @@ import { signInForm } from "./page-sign-in.js";
 // Shorter interruptions are nobody's business.
 const BANNER_AFTER_MS = 2500;
 // A screen reader hears of what others do at most this often, and in one sentence.
-const ANNOUNCE_EVERY_MS = 5000;
+const ANNOUNCE_EVERY_MS = 3000;
 
 const CONNECTION_WORDS = {
   connecting: "Connecting",
@@ -61,11 +61,11 @@ class Page {
     return answer;
   }
 
-  /** Has a sentence read out by screen readers, together with others that come soon. */
+  /** Has what `sentence()` answers read out by screen readers, together with others that come soon. */
   announce(sentence) {
     this.#announcements.push(sentence);
     this.#announceTimer ??= setTimeout(() => {
-      const sentences = this.#announcements.splice(0);
+      const sentences = this.#announcements.splice(0).map((say) => say());
       this.#announceTimer = null;
       const [last] = sentences.slice(-1);
       setText($("announcer"), sentences.length < 4 ? sentences.join(" ") : `${sentences.length} changes. ${last}`);
@@ -130,10 +130,10 @@ class Page {
   /** Shows what the address says: `#/projects/<id>`, `#/projects/<id>/items/<id>`, or the list of projects. */
   #route({ moved }) {
     if (!this.client) return;
-    const [, where, projectId, , itemId] = location.hash.split("/").map(decodeURIComponent);
-    if (where === "projects" && projectId) {
+    const { projectId, itemId } = readAddress(location.hash);
+    if (projectId) {
       if (this.#view?.projectId !== projectId) this.#open(new ProjectView(this, projectId));
-      this.#view.choose(itemId ?? null, { moved });
+      this.#view.choose(itemId, { moved });
       return;
     }
     this.#open(new ProjectsView(this));
@@ -195,6 +195,12 @@ class Page {
     clearTimeout(this.#bannerTimer);
     $("banner").replaceChildren();
   }
+}
+
+/** Both null where the address names nothing that we know. */
+function readAddress(hash) {
+  const found = /^#\/projects\/([\w-]+)(?:\/items\/([\w-]+))?$/.exec(hash);
+  return { projectId: found?.[1] ?? null, itemId: found?.[2] ?? null };
 }
 
 new Page().start();

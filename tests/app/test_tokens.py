@@ -62,7 +62,12 @@ def with_keys(tmp_path: Path) -> Tokens:
 
 def test_a_token_says_who_its_bearer_is() -> None:
     claims = tokens().verify(signed({**GOOD, "name": " Alice ", "email": "a@example.org", "roles": ["admin", "desk"]}))
-    assert (claims.sub, claims.name, claims.email, claims.roles) == ("alice", "Alice", "a@example.org", ["admin", "desk"])
+    assert (claims.sub, claims.name, claims.email, claims.roles) == (
+        "alice",
+        "Alice",
+        "a@example.org",
+        ["admin", "desk"],
+    )
     assert (claims.exp, claims.iat) == (NOW + 60, NOW)
 
 
@@ -72,7 +77,9 @@ def test_only_sub_exp_and_aud_are_needed() -> None:
 
 
 def test_what_we_issue_we_accept() -> None:
-    token = issue(SECRET, sub="alice", roles=["admin"], ttl_seconds=5, name="Alice", email="a@example.org", now=NOW + 0.5)
+    token = issue(
+        SECRET, sub="alice", roles=["admin"], ttl_seconds=5, name="Alice", email="a@example.org", now=NOW + 0.5
+    )
     claims = tokens().verify(token)
     assert (claims.sub, claims.roles, claims.iat, claims.exp) == ("alice", ["admin"], NOW + 0.5, NOW + 5.5)
 
@@ -88,13 +95,19 @@ def test_secrets_keys_and_issuer_come_from_the_settings(tmp_path: Path) -> None:
     settings = Settings(auth_secret=SECRET, auth_secret_previous=PREVIOUS, jwks_file=path, issuer="https://id.example")
     made = Tokens.from_settings(settings, clock=lambda: NOW)
     good = {**GOOD, "iss": "https://id.example"}
-    for token in (signed(good), signed(good, secret=PREVIOUS), jwt.encode(good, RSA_KEY, "RS256", headers={"kid": "rsa"})):
+    for token in (
+        signed(good),
+        signed(good, secret=PREVIOUS),
+        jwt.encode(good, RSA_KEY, "RS256", headers={"kid": "rsa"}),
+    ):
         assert made.verify(token).sub == "alice"
     with pytest.raises(Unauthenticated):
         made.verify(signed(GOOD))
 
 
-@pytest.mark.parametrize("algorithm", ["none", "None", "nOnE", "HS384", "HS512", "RS512", "ES256", "", None, 5, ["HS256"]])
+@pytest.mark.parametrize(
+    "algorithm", ["none", "None", "nOnE", "HS384", "HS512", "RS512", "ES256", "", None, 5, ["HS256"]]
+)
 def test_other_algorithms_are_refused(with_keys: Tokens, algorithm: object) -> None:
     header = json.dumps({"alg": algorithm, "kid": "rsa"})
     for token in (raw(header, json.dumps(GOOD)), raw(header, json.dumps(GOOD)).rpartition(".")[0] + "."):
@@ -201,13 +214,17 @@ def test_a_required_claim_must_be_there(claim: str) -> None:
         tokens().verify(signed({name: value for name, value in GOOD.items() if name != claim}))
 
 
-@pytest.mark.parametrize("aud", ["copydesk2", "copy", "COPYDESK", "", [], ["x"], {"copydesk": 1}, None, 5, ["copydesk", 5]])
+@pytest.mark.parametrize(
+    "aud", ["copydesk2", "copy", "COPYDESK", "", [], ["x"], {"copydesk": 1}, None, 5, ["copydesk", 5]]
+)
 def test_a_token_for_another_audience_is_refused(aud: object) -> None:
     with pytest.raises(Unauthenticated):
         tokens().verify(raw('{"alg":"HS256"}', json.dumps({**GOOD, "aud": aud})))
 
 
-@pytest.mark.parametrize("iss", ["https://id.example/", "https://id", "id.example", "", None, ["https://id.example"], 5])
+@pytest.mark.parametrize(
+    "iss", ["https://id.example/", "https://id", "id.example", "", None, ["https://id.example"], 5]
+)
 def test_the_issuer_is_compared_exactly(iss: object) -> None:
     strict = tokens(issuer="https://id.example")
     assert strict.verify(signed({**GOOD, "iss": "https://id.example"})).sub == "alice"
@@ -285,7 +302,7 @@ def test_keys_for_other_purposes_are_passed_over(tmp_path: Path) -> None:
 
 def test_a_key_set_that_cannot_be_trusted_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "jwks.json"
-    short = rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key()
+    short = rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key()  # noqa: S505 - to be refused
     for message, keys in {
         "secret or private": [{"kty": "oct", "kid": "x", "k": "c2VjcmV0"}],
         "or private key": [jwt.algorithms.RSAAlgorithm.to_jwk(RSA_KEY, as_dict=True) | {"kid": "x"}],

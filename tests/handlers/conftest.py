@@ -22,7 +22,6 @@ from app.forwarded import Proxies
 from app.guesses import Guesses
 from app.metrics import Metrics
 from app.passwords import Passwords
-from app.permissions import ProjectAccess
 from app.settings import Settings
 from app.tokens import Tokens
 from handlers.base import Edge
@@ -34,7 +33,7 @@ from models.fields import Ids
 from models.idempotency import IdempotencyStore
 from models.item_store import ItemStore
 from models.overview import OverviewStore
-from models.project import ProjectStore
+from models.project import ProjectAccess, ProjectStore
 from models.session import SessionStore
 from models.user import UserStore
 
@@ -106,7 +105,7 @@ def api(io_loop: IOLoop, database: Any, reported: list[tuple[str, object, str]])
         grants = await projects.access(project_id)
         return grants and ProjectAccess(visibility=grants.visibility, members=grants.members)
 
-    settings = Settings(auth_secret=SECRET)
+    settings = Settings(auth_secret=SECRET, trusted_origins=("https://cms.example",))
     authenticator = Authenticator(
         tokens=Tokens.from_settings(settings),
         users=UserStore(database, report=report),

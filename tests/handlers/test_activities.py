@@ -63,26 +63,21 @@ async def test_an_entry_shows_what_everyone_may_see_and_no_more(api: Any, log: N
     ]
 
 
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
+async def test_the_log_is_filtered(api: Any, log: None) -> None:
+    for query, found in (
         ("type=item_added", ["A2", "A1", "A0"]),
         ("item_id=I1", ["A3", "A1"]),
         ("actor=bob", ["A0"]),
         ("actor=alice&item_id=I1&type=item_added", ["A1"]),
-    ],
-)
-async def test_the_log_is_filtered(api: Any, log: None, query: str, found: list[str]) -> None:
-    answer = await api("alice", "GET", f"/projects/P/activities?{query}")
-    assert [entry["id"] for entry in answer.json["items"]] == found
+    ):
+        answer = await api("alice", "GET", f"/projects/P/activities?{query}")
+        assert [entry["id"] for entry in answer.json["items"]] == found
 
 
-@pytest.mark.parametrize(
-    "query", ["type=party", "item_id=a%20b", "actor=", "sort=at", "limit=0", "cursor=x", "who=bob"]
-)
-async def test_a_query_that_makes_no_sense_is_refused(api: Any, log: None, query: str) -> None:
-    answer = await api("alice", "GET", f"/projects/P/activities?{query}")
-    assert (answer.status, answer.json["code"]) == (422, "invalid")
+async def test_a_query_that_makes_no_sense_is_refused(api: Any, log: None) -> None:
+    for query in ("type=party", "item_id=a%20b", "actor=", "sort=at", "limit=0", "cursor=x", "who=bob"):
+        answer = await api("alice", "GET", f"/projects/P/activities?{query}")
+        assert (answer.status, answer.json["code"]) == (422, "invalid"), query
 
 
 async def test_the_log_of_a_project_out_of_sight_is_not_found(api: Any, log: None) -> None:

@@ -351,6 +351,17 @@ async def test_no_language_and_the_empty_one_are_the_same(items: ItemStore, data
     assert isinstance(german, Item)
 
 
+async def test_nonsense_in_the_content_of_a_foreign_item_stands_in_nobodys_way(items: ItemStore, database: Any) -> None:
+    await database.items.insert_many(
+        [
+            foreign("F", content={"id": ["page-1"], "version": "2"}),
+            foreign("G", content={"id": "page-1", "version": {}}),
+        ]
+    )
+    (added,) = await add(items, new())
+    assert isinstance(added, Item)
+
+
 async def test_a_removed_item_sets_its_content_free(items: ItemStore) -> None:
     (item,) = await add(items, new())
     await items.delete("P", item.id, by="alice", precondition=ANY)

@@ -68,9 +68,7 @@ async def test_settings_are_set_changed_and_given_back(meta: MetaStore, plain_da
     overrides = await meta.patch(
         SettingsPatch(websockets_enabled=None, fallback="poll"), by="carol", precondition=anything
     )
-    assert overrides == Overrides(
-        fallback="poll", max_pending_bytes=5000, updated_at=at, updated_by="carol", version=3
-    )
+    assert overrides == Overrides(fallback="poll", max_pending_bytes=5000, updated_at=at, updated_by="carol", version=3)
     assert "websockets_enabled" not in plain_database.meta.find_one({"_id": "settings"})
 
 
@@ -118,7 +116,9 @@ async def test_a_broken_document_is_reported_and_overrides_nothing(
         await meta.patch(SettingsPatch(fallback="poll"), by="root", precondition=anything)
 
 
-async def test_what_another_program_wrote_without_a_version_can_be_changed(meta: MetaStore, plain_database: Any) -> None:
+async def test_what_another_program_wrote_without_a_version_can_be_changed(
+    meta: MetaStore, plain_database: Any
+) -> None:
     plain_database.meta.insert_one({"_id": "settings", "max_connections": 5})
     assert (await meta.overrides()).max_connections == 5
     overrides = await meta.patch(SettingsPatch(max_connections=6), by="root", precondition=anything)

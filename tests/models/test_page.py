@@ -29,7 +29,7 @@ def request(sort: str, *, limit: int = 2, cursor: str | None = None, filters: tu
 
 
 def an_id(document: Mapping[str, Any]) -> str:
-    if not isinstance(document["_id"], str) or "name" in document and not isinstance(document["name"], str | None):
+    if not isinstance(document["_id"], str) or ("name" in document and not isinstance(document["name"], str | None)):
         raise Unfit("not like ours")
     return document["_id"]
 
@@ -46,9 +46,7 @@ class Reader:
         self.reported.append(document_id)
 
     async def page(self, wanted: PageRequest, where: Mapping[str, Any] | None = None) -> Page[str]:
-        return await read_page(
-            self.collection, where or {}, wanted, sorts=SORTS, convert=an_id, report=self.report
-        )
+        return await read_page(self.collection, where or {}, wanted, sorts=SORTS, convert=an_id, report=self.report)
 
     async def all(self, sort: str, limit: int = 2) -> list[str]:
         """Page after page."""

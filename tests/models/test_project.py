@@ -11,11 +11,11 @@ import msgspec
 import pytest
 from tornado.ioloop import IOLoop
 
-from app.permissions import Identity, ProjectAccess, project_role
+from app.permissions import Identity, project_role
 from models import schema
 from models.errors import Conflict, Invalid, NotFound, StaleVersion
 from models.etag import document_etag, if_match
-from models.fields import Ids, Unfit
+from models.fields import Unfit
 from models.page import PageRequest, scope
 from models.project import (
     DEFAULT_SORT,
@@ -23,6 +23,7 @@ from models.project import (
     Member,
     NewProject,
     Project,
+    ProjectAccess,
     ProjectPatch,
     ProjectQuery,
     ProjectStore,
@@ -68,7 +69,9 @@ async def patch(projects: ProjectStore, **fields: Any) -> Project:
     return await projects.patch("P", ProjectPatch(**fields), by="bob", precondition=ANY, may_orphan=False)
 
 
-async def listed(projects: ProjectStore, *, user_id: str = "alice", sort: str = DEFAULT_SORT, **query: Any) -> list[str]:
+async def listed(
+    projects: ProjectStore, *, user_id: str = "alice", sort: str = DEFAULT_SORT, **query: Any
+) -> list[str]:
     request = PageRequest(sort=sort, scope=scope("/projects", sort), position="", limit=200)
     page = await projects.list(ProjectQuery(user_id=user_id, **query), request)
     return [project.id for project in page.items]
@@ -153,9 +156,7 @@ async def test_a_patch_sets_removes_and_raises_the_version(projects: ProjectStor
     assert await projects.get("P") == changed
 
 
-async def test_a_patch_that_changes_nothing_writes_nothing(
-    projects: ProjectStore, database: Any, clock: Clock
-) -> None:
+async def test_a_patch_that_changes_nothing_writes_nothing(projects: ProjectStore, database: Any, clock: Clock) -> None:
     await create(projects, labels=["a"], due_at=NOON)
     before = await database.projects.find_one({"_id": "P"})
     clock.now += timedelta(minutes=1)
@@ -295,17 +296,21 @@ async def test_access_is_what_decides_about_a_project(projects: ProjectStore) ->
 async def test_the_list_shows_exactly_the_projects_in_which_the_caller_has_a_role(
     projects: ProjectStore, database: Any
 ) -> None:
+    def stored(project_id: str, visibility: str, principal: str | None = None) -> dict[str, Any]:
+        members = [] if principal is None else [{"principal": principal, "role": "viewer"}]
+        return {"_id": project_id, "name": "x", "visibility": visibility, "members": members}
+
     await database.projects.insert_many(
         [
             {"_id": "bare", "name": "x"},
             {"_id": "null", "name": "x", "visibility": None},
-            {"_id": "public", "name": "x", "visibility": "public", "members": [{"principal": "user:bob", "role": "owner"}]},
-            {"_id": "private", "name": "x", "visibility": "private"},
-            {"_id": "alices", "name": "x", "visibility": "private", "members": [{"principal": "user:alice", "role": "viewer"}]},
-            {"_id": "press", "name": "x", "visibility": "private", "members": [{"principal": "role:press", "role": "viewer"}]},
-            {"_id": "tricky", "name": "x", "visibility": "private", "members": [{"principal": "role:alice", "role": "viewer"}]},
+            stored("public", "public", "user:bob"),
+            stored("private", "private"),
+            stored("alices", "private", "user:alice"),
+            stored("press", "private", "role:press"),
+            stored("tricky", "private", "role:alice"),
+            stored("strange", "secret"),
             {"_id": "unfit", "name": 7},
-            {"_id": "strange", "name": "x", "visibility": "secret"},
             {"_id": "deleted", "name": "x", "deleted_at": NOON},
         ]
     )
@@ -389,7 +394,3 @@ def test_a_stored_project_shows_nothing_private() -> None:
     }
     with pytest.raises(Unfit):
         Project.from_document({"_id": "P"})
-
-
-def test_fresh_ids_are_what_create_expects() -> None:
-    assert Project.from_document({"_id": Ids()(), "name": "x"}).version == 1

@@ -136,7 +136,14 @@ async def test_a_user_known_from_tokens_can_be_given_a_password(users: UserStore
 
 @pytest.mark.parametrize(
     "what",
-    [{"user_id": "a b"}, {"roles": ["owner"]}, {"groups": ["a b"]}, {"name": "x" * 256}, {"email": "nobody"}, {"name": " "}],
+    [
+        {"user_id": "a b"},
+        {"roles": ["owner"]},
+        {"groups": ["a b"]},
+        {"name": "x" * 256},
+        {"email": "nobody"},
+        {"name": " "},
+    ],
 )
 async def test_an_account_that_does_not_fit_is_not_made(users: UserStore, plain_database: Any, what: Any) -> None:
     user_id = what.pop("user_id", "bob")
@@ -196,7 +203,12 @@ async def test_a_sign_out_everywhere_ends_what_was_issued_before(users: UserStor
 
 
 async def test_users_are_found_by_the_beginning_of_id_name_and_words(users: UserStore) -> None:
-    for user_id, name in {"a.smith": "Anna Smith", "bob": "Bob Ångström", "carol-x": "Carol", "d": "O'Neil (desk)"}.items():
+    for user_id, name in {
+        "a.smith": "Anna Smith",
+        "bob": "Bob Ångström",
+        "carol-x": "Carol",
+        "d": "O'Neil (desk)",
+    }.items():
         await seen(users, user_id, name=name)
     for q, expected in {
         "": ["a.smith", "bob", "carol-x", "d"],
@@ -289,4 +301,3 @@ async def test_a_broken_document_is_reported_and_lets_nobody_in(
     assert await users.get("alice") is None
     assert await users.password("alice") is None
     assert {(collection, _id) for collection, _id, _ in reported} == {("users", "alice")}
-

@@ -1,0 +1,120 @@
+"""The HTTP server, able to stop without breaking off a request: not one that runs, nor one that has just arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Iterable
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
+from tornado.iostream import IOStream
+
+SILENT_SECONDS = 0.5
+"""A proxy connects when it has a request to send; a browser also in advance. That one is waited for no longer."""
+
+
+class ListeningServer(HTTPServer):
+    """Knows on which of its connections an answer is due.
+
+    On a new one it is at once, because its request may be on the way. On one that was answered already it is from the
+    next request on; until then closing it breaks nothing (RFC 9112, 9.3.1).
+    """
+
+    def initialize(self, *arguments: Any, **options: Any) -> None:
+        """As `HTTPServer`; Tornado calls this in place of a constructor."""
+        super().initialize(*arguments, **options)
+        self._listening: list[socket.socket] = []
+        self._seen: set[object] = set()
+        self._silent: set[object] = set()
+        self._due: set[object] = set()
+        self._nothing_due = asyncio.Event()
+        self._nothing_due.set()
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        """Listen on these."""
+        listening = list(sockets)
+        self._listening += listening
+        super().add_sockets(listening)
+
+    def stop_listening(self) -> None:
+        """Refuse new connections. Those that the system has accepted for us are taken first.
+
+        Closing the listening socket would reset them, and nginx has sent their requests: it does not repeat a POST.
+        """
+        for listening in self._listening:
+            while True:
+                try:
+                    accepted, address = listening.accept()
+                except OSError:
+                    break
+                accepted.setblocking(False)
+                self.handle_stream(IOStream(accepted), address)
+        self._listening = []
+        self.stop()
+
+    async def answered(self) -> None:
+        """After `stop_listening`: wait until no answer is due. WebSockets do not count."""
+        waiting = asyncio.get_running_loop().call_later(SILENT_SECONDS, self._forget_silent)
+        try:
+            await self._nothing_due.wait()
+        finally:
+            waiting.cancel()
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        """Tornado calls it when it begins to wait for a request, not when there is one."""
+        if server_conn in self._seen:
+            self._settle(server_conn)
+        else:
+            self._seen.add(server_conn)
+            self._silent.add(server_conn)
+            self._expect(server_conn)
+        return _Noticing(super().start_request(server_conn, request_conn), self, server_conn)
+
+    def begun(self, server_conn: object) -> None:
+        """A request has come."""
+        self._silent.discard(server_conn)
+        self._expect(server_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        """Also called where a connection becomes a WebSocket."""
+        self._seen.discard(server_conn)
+        self._silent.discard(server_conn)
+        self._settle(server_conn)
+        super().on_close(server_conn)
+
+    def _expect(self, server_conn: object) -> None:
+        self._due.add(server_conn)
+        self._nothing_due.clear()
+
+    def _settle(self, server_conn: object) -> None:
+        self._due.discard(server_conn)
+        if not self._due:
+            self._nothing_due.set()
+
+    def _forget_silent(self) -> None:
+        for server_conn in tuple(self._silent):
+            self._settle(server_conn)
+
+
+class _Noticing(HTTPMessageDelegate):
+    """Hands everything on, and notices that a request has begun."""
+
+    def __init__(self, delegate: HTTPMessageDelegate, server: ListeningServer, connection: object) -> None:
+        self._delegate, self._server, self._connection = delegate, server, connection
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        self._server.begun(self._connection)
+        return self._delegate.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return self._delegate.data_received(chunk)
+
+    def finish(self) -> None:
+        self._delegate.finish()
+
+    def on_connection_close(self) -> None:
+        self._delegate.on_connection_close()

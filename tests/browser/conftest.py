@@ -1,0 +1,152 @@
+"""A real Chromium, signed-in editors in it, and an eye on its console."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright
+from tornado.ioloop import IOLoop
+
+from app.passwords import Passwords
+from models.user import UserStore
+from tests.conftest import Copydesk
+
+PASSWORD = "a long enough password"
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+_ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Two editors are two pages, and neither is in the background.
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+    "--remote-debugging-port=0",
+)
+
+OpenPage = Callable[..., Awaitable[Page]]
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The system's Chromium, started once; where it can be spoken to."""
+    program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
+    assert program is not None, "These tests need Chromium: apt-get install chromium"
+    profile = tmp_path_factory.mktemp("chromium")
+    with subprocess.Popen(
+        [program, *_ARGUMENTS, f"--user-data-dir={profile}", "about:blank"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        marker = "DevTools listening on "
+        address = next(line.removeprefix(marker).strip() for line in process.stderr if line.startswith(marker))
+        # Nobody reads what else it says, but it must not come to wait for a reader.
+        reader = threading.Thread(target=process.stderr.read, daemon=True)
+        reader.start()
+        yield address
+        os.killpg(process.pid, signal.SIGKILL)
+        reader.join()
+
+
+@pytest.fixture
+def browser(io_loop: IOLoop, chromium: str) -> Iterator[Browser]:
+    """That Chromium, with no windows of other tests."""
+
+    async def start() -> tuple[Any, Browser]:
+        playwright = await async_playwright().start()
+        return playwright, await playwright.chromium.connect_over_cdp(chromium)
+
+    playwright, started = io_loop.run_sync(start)
+    yield started
+    io_loop.run_sync(started.close)
+    io_loop.run_sync(playwright.stop)
+
+
+class Complaints:
+    """What pages said on their consoles that they should not have."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.expected: list[str] = []
+        """Parts of complaints that the test itself provokes."""
+
+    def watch(self, page: Page) -> None:
+        page.on("console", self._hear)
+        page.on("pageerror", self._see)
+
+    def unexpected(self) -> list[str]:
+        return [text for text in self.found if not any(part in text for part in self.expected)]
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.found.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def _see(self, error: Error) -> None:
+        self.found.append(str(error))
+
+
+@pytest.fixture
+def complaints() -> Iterator[Complaints]:
+    """Fails the test for errors on a console: exceptions, violations of the content security policy, failed loads."""
+    complaints = Complaints()
+    yield complaints
+    assert complaints.unexpected() == []
+
+
+@pytest.fixture
+def make_user(io_loop: IOLoop) -> Iterator[Callable[..., Awaitable[None]]]:
+    """Make an account with `PASSWORD`."""
+    passwords = Passwords()
+
+    async def make(copydesk: Copydesk, user: str, roles: tuple[Any, ...] = ("editor",)) -> None:
+        users = UserStore(copydesk.database, report=lambda *_problem: None)
+        await users.add(user, password_hash=await passwords.hash(PASSWORD), roles=roles, name=user.title())
+
+    yield make
+    passwords.close()
+
+
+@pytest.fixture
+def open_page(
+    browser: Browser, complaints: Complaints, make_user: Callable[..., Awaitable[None]]
+) -> OpenPage:
+    """Open the page as somebody who is signed in: ``await open_page(copydesk, "bob", "#/projects/1", width=360)``."""
+
+    async def open_(
+        copydesk: Copydesk, user: str, address: str = "", *, width: int = 1280, height: int = 860, **options: Any
+    ) -> Page:
+        context = await browser.new_context(viewport={"width": width, "height": height}, **options)
+        await make_user(copydesk, user)
+        await sign_in(context, copydesk, user)
+        page = await context.new_page()
+        complaints.watch(page)
+        await page.goto(f"{copydesk.url}/{address}")
+        return page
+
+    return open_
+
+
+async def sign_in(context: BrowserContext, copydesk: Copydesk, user: str) -> None:
+    """Give a browser context a session, as the form does."""
+    answer = await context.request.post(
+        f"{copydesk.url}/api/v1/session",
+        data={"username": user, "password": PASSWORD},
+        headers={"Origin": copydesk.url},
+    )
+    assert answer.status == 201, await answer.text()

@@ -1,0 +1,55 @@
+"""Copydesk as operators run it: processes of its own, started by the command line, on one MongoDB."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """A running `run.py`; ready when made, and the same port for every start after the first."""
+
+    def __init__(self, **settings: str) -> None:
+        """`settings` by their names, as text."""
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("COPYDESK_")}
+        self._environment.update({f"COPYDESK_{name.upper()}": value for name, value in settings.items()})
+        self.port = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it says that it is ready."""
+        self._process = subprocess.Popen(
+            [sys.executable, "run.py", "--port", str(self.port)],
+            cwd=ROOT,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line.startswith("listening on "), line
+        self.port = int(line.rpartition(":")[2])
+
+    def stop(self) -> int:
+        """Ask it to end, as systemd does, and wait until it has; the exit code. Fine where it ended already."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> int:
+        self._process.send_signal(number)
+        with self._process:  # closes the pipe
+            return self._process.wait(timeout=30)
