@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from app.permissions import Identity
 from app.position import Position
@@ -79,29 +79,40 @@ class History:
         """Whether everything after `since` is here."""
         return self.start is not None and since >= self.start
 
-    def project_events(self, topic: str, since: Position) -> list[tuple[Position, bytes]]:
-        """The events of one `project:` topic after `since`, in order, without the text of what was deleted since."""
+    def events(
+        self, topic: str, identity: Identity, since: Position, *, deleted: Container[str] = ()
+    ) -> list[tuple[Position, bytes]]:
+        """The events of a topic after `since`, as this caller is told of them, in order.
+
+        The text of a comment that was deleted since is not told again; `deleted` names those whose deletion is known
+        from elsewhere.
+        """
         events: list[tuple[Position, bytes]] = []
-        deleted: set[str | None] = set()
+        gone: set[str] = set()
         for record in self._newest_first(topic, since):
-            for part_topic, part in reversed(record.parts):
-                if part_topic == topic:
-                    hide = record.comment_id in deleted and record.comment_id is not None
-                    events.append((record.position, without_text(part) if hide else part))
-            if record.tombstone:
-                deleted.add(record.comment_id)
+            if topic == PROJECTS:
+                told = record.project.for_listener(identity) if record.project is not None else None
+                if told is not None:
+                    events.append((record.position, told))
+                continue
+            hide = record.comment_id is not None and (record.comment_id in gone or record.comment_id in deleted)
+            events.extend(
+                (record.position, without_text(part) if hide else part)
+                for part_topic, part in reversed(record.parts)
+                if part_topic == topic
+            )
+            if record.tombstone and record.comment_id is not None:
+                gone.add(record.comment_id)
         events.reverse()
         return events
 
-    def projects_events(self, identity: Identity, since: Position) -> list[tuple[Position, bytes]]:
-        """The events of the topic `projects` after `since`, as this caller is told of them."""
-        events = [
-            (record.position, event)
-            for record in self._newest_first(PROJECTS, since)
-            if record.project is not None and (event := record.project.for_listener(identity)) is not None
-        ]
-        events.reverse()
-        return events
+    def deleted_comments(self, topic: str, since: Position) -> set[str]:
+        """The comments of a topic that were deleted after `since`."""
+        return {
+            record.comment_id
+            for record in self._newest_first(topic, since)
+            if record.tombstone and record.comment_id is not None
+        }
 
     def role_changed(self, identity: Identity, topic: str, since: Position) -> bool:
         """Whether the caller's rights on a topic changed after `since`: a replay would tell too much or too little."""

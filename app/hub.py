@@ -7,7 +7,7 @@ subscription is *joining* while somebody reads its snapshot (`app.joining`) and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, Protocol
 
 import msgspec
@@ -45,6 +45,7 @@ class Subscription:
         "ended",
         "identity",
         "joined_at",
+        "lost",
         "on_reset",
         "state",
         "subscriber",
@@ -68,6 +69,8 @@ class Subscription:
         self.buffered_bytes = 0
         self.ended = False
         """While joining: the caller's right to the topic was taken (again) since; the right must be checked anew."""
+        self.lost: str | None = None
+        """While joining: why what was read and collected so far may have a gap; everything must be read anew."""
 
     @property
     def has_left(self) -> bool:
@@ -121,7 +124,7 @@ class Hub:
         self._remove(channel, subscription)
         subscription.state = "joining"
         subscription.buffer, subscription.buffered_bytes = [], 0
-        subscription.ended = False
+        subscription.ended, subscription.lost = False, None
         subscription.joined_at = self.position
         channel.joining.add(subscription)
 
@@ -138,7 +141,12 @@ class Hub:
 
     def go_live(self, subscription: Subscription, since: Position) -> None:
         """Send what was collected after `since`, then `live`; from here on the subscription gets the shared frames."""
+        if subscription.lost is not None:
+            self._start_again(subscription, subscription.lost)
+            return
         self.replay(subscription, self._collected(subscription, since), self.position)
+        if subscription.has_left:  # who does not keep up is closed while we send
+            return
         position = self._encode(self.position)
         channel = self._channels[subscription.topic]
         channel.joining.discard(subscription)
@@ -320,11 +328,14 @@ class Hub:
             if not topics(topic):
                 continue
             for subscription in tuple(channel.joining):
-                subscription.ended = True
+                subscription.lost = reason
             for subscription in tuple(channel.live.values()):
-                self.rejoin(subscription)
-                subscription.subscriber.send(push(Reset(topic=topic, reason=reason)))
-                subscription.on_reset(subscription, reason)
+                self._start_again(subscription, reason)
+
+    def _start_again(self, subscription: Subscription, reason: str) -> None:
+        self.rejoin(subscription)
+        subscription.subscriber.send(push(Reset(topic=subscription.topic, reason=reason)))
+        subscription.on_reset(subscription, reason)
 
     # -- waiting for the feed -----------------------------------------------------------------------------------------
 
@@ -374,14 +385,20 @@ def _chunks(events: list[PlacedEvent], end: Position) -> Iterable[tuple[list[msg
 
     Only the last frame leads to `end`: who is cut off before it must come back for the rest.
     """
-    chunk: list[msgspec.Raw] = []
+    frames = list(portions(events))
+    for number, portion in enumerate(frames, 1):
+        yield [msgspec.Raw(event) for _, event in portion], end if number == len(frames) else portion[-1][0]
+
+
+def portions(events: Iterable[PlacedEvent]) -> Iterator[list[PlacedEvent]]:
+    """Events in lists of about `FRAME_BYTES`, as much as one frame takes."""
+    portion: list[PlacedEvent] = []
     size = 0
-    last = len(events) - 1
-    for index, (position, event) in enumerate(events):
-        chunk.append(msgspec.Raw(event))
-        size += len(event)
-        if index == last:
-            yield chunk, end
-        elif size >= FRAME_BYTES:
-            yield chunk, position
-            chunk, size = [], 0
+    for event in events:
+        portion.append(event)
+        size += len(event[1])
+        if size >= FRAME_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion

@@ -18,6 +18,7 @@ from tornado.web import Application
 from app import asyncapi, demo, logs, openapi, process
 from app.access import Access
 from app.auth import Authenticator
+from app.catchup import CatchUp, read_stretch
 from app.connections import Connections
 from app.consequences import Consequences, apply_schema
 from app.database import Connection as DatabaseConnection
@@ -30,6 +31,7 @@ from app.joining import Joiner
 from app.lease import Lease
 from app.listening import ListeningServer
 from app.metrics import Metrics
+from app.missed import Missed
 from app.passwords import Passwords
 from app.position import PositionCodec
 from app.protocol import MAX_MESSAGE_BYTES, CloseCode
@@ -37,6 +39,7 @@ from app.relay import Relay
 from app.runtime import Readiness, Runtime
 from app.settings import CannotStart, Settings
 from app.tokens import Tokens
+from app.views import Views
 from app.worker import Worker, set_out
 from handlers import docs_page
 from handlers.base import BULK_BODY_LIMIT, Edge
@@ -148,12 +151,18 @@ class Server:
             limits=lambda: self.runtime.now,
             ping_seconds=settings.ping_seconds,
         )
+        catch_up = CatchUp(
+            lambda after, until: read_stretch(database, after, until),
+            here=lambda: self.hub.position,
+            streams=settings.catch_up_streams,
+            max_events=settings.catch_up_events,
+            max_seconds=settings.catch_up_seconds,
+        )
         self._joiner = Joiner(
             hub=self.hub,
-            history=self._history,
+            missed=Missed(history=self._history, catch_up=catch_up, positions=self._codec),
             access=self._access,
-            positions=self._codec,
-            snapshots=SnapshotStore(database, report=self.report),
+            views=Views(SnapshotStore(database, report=self.report), here=lambda: self.hub.position),
             stale=lambda: self.feed.stale,
             spread=lambda: random.uniform(0.0, len(self.connections) * RESET_SPREAD_SECONDS),  # noqa: S311 - spreads load
         )

@@ -106,6 +106,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     history_events: Annotated[Positive, Meta(description="Recent events kept for those who reconnect.")] = 100_000
     history_bytes: Annotated[Positive, Meta(description="Bytes that these events may take.")] = 64 * MEBIBYTE
     history_seconds: Annotated[Seconds, Meta(description="Age that these events may reach.")] = 600
+    catch_up_streams: Annotated[
+        Positive, Meta(description="Reads from MongoDB at once for those who were away for longer than that.")
+    ] = 2
+    catch_up_events: Annotated[Positive, Meta(description="Changes that one such read may bring.")] = 50_000
+    catch_up_seconds: Annotated[Seconds, Meta(description="Time that one such read may take.")] = 10
     activity_retention_days: Annotated[Days, Meta(description="How long the change log is kept.")] = 400
 
     demo: Annotated[bool, Meta(description="Add demo users and content at the first start. Not for production.")] = (

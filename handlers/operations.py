@@ -190,7 +190,8 @@ class DiagnosticsHandler(ApiHandler):
     async def get(self) -> None:
         request, origin = self.request, self.edge.authenticator.proxies.origin(self.request)
         forwarding, upgrade = self._arrived(FORWARDING_HEADERS), self._arrived(UPGRADE_HEADERS)
-        offered, missing = transports(self.runtime.now, self.available), _missing_of_upgrade(upgrade)
+        offered = transports(self.runtime.now, self.available)
+        missing = _missing_of_upgrade(upgrade, request.version)
         self.reply(
             Diagnostics(
                 scheme=origin.scheme,
@@ -202,29 +203,30 @@ class DiagnosticsHandler(ApiHandler):
                 forwarding_headers=forwarding,
                 upgrade_headers=upgrade,
                 transports=[transport for transport in offered if transport != "websocket" or not missing],
-                advice=[*self._advice_on_upgrade(offered, upgrade), *_advice_on_proxies(forwarding, origin)],
+                advice=[*_advice_on_upgrade(offered, missing), *_advice_on_proxies(forwarding, origin)],
             )
         )
 
     def _arrived(self, names: tuple[str, ...]) -> dict[str, str]:
         return {name: self.request.headers[name][:500] for name in names if name in self.request.headers}
 
-    def _advice_on_upgrade(self, offered: list[str], arrived: dict[str, str]) -> list[str]:
-        if "websocket" not in offered:
-            return ["WebSockets are switched off on this server."]
-        missing = _missing_of_upgrade(arrived)
-        if not missing:
-            return []
-        sentence = f"No {' and no '.join(missing)} arrived. If you sent that, a proxy in between dropped it: "
-        return [sentence + "see /docs#behind-nginx."]
+
+def _advice_on_upgrade(offered: list[str], missing: list[str]) -> list[str]:
+    if "websocket" not in offered:
+        return ["WebSockets are switched off on this server."]
+    if not missing:
+        return []
+    sentence = f"No {' and no '.join(missing)} arrived. If you sent that, a proxy in between dropped it: "
+    return [sentence + "see /docs#behind-nginx."]
 
 
-def _missing_of_upgrade(headers: dict[str, str]) -> list[str]:
+def _missing_of_upgrade(headers: dict[str, str], http_version: str) -> list[str]:
     """What of a WebSocket handshake (RFC 6455, 4.2.1) did not arrive."""
     connection = {part.strip().lower() for part in headers.get("Connection", "").split(",")}
     checks = {
         "`Upgrade: websocket`": headers.get("Upgrade", "").lower() == "websocket",
         "`Connection: Upgrade`": "upgrade" in connection,
+        "`HTTP/1.1`": http_version != "HTTP/1.0",
     }
     return [name for name, arrived in checks.items() if not arrived]
 

@@ -108,7 +108,9 @@ class RealtimeHandler(Handler, WebSocketHandler):
         headers = self.request.headers
         upgrade = headers.get("Upgrade", "").lower()
         connection = {part.strip().lower() for part in headers.get("Connection", "").split(",")}
-        if upgrade == "websocket" and "upgrade" in connection:
+        # Tornado would answer 101 to HTTP/1.0 and then hang up without a word. nginx speaks it unless told otherwise.
+        old = self.request.version == "HTTP/1.0"
+        if upgrade == "websocket" and "upgrade" in connection and not old:
             if headers.get("Sec-WebSocket-Version") != "13":
                 self.set_header("Sec-WebSocket-Version", "13")
                 raise errors.UpgradeRequired("This server speaks version 13 of the WebSocket protocol.")
@@ -120,14 +122,16 @@ class RealtimeHandler(Handler, WebSocketHandler):
         missing = [] if upgrade == "websocket" else ["Upgrade: websocket"]
         if "upgrade" not in connection:
             missing.append("Connection: Upgrade")
+        fields = [errors.FieldError(f"header {name.partition(':')[0]}", f"expected `{name}`") for name in missing]
+        if old:
+            missing.append("HTTP/1.1")
+            fields.append(errors.FieldError("HTTP version", "expected `HTTP/1.1`"))
         arrived = [name for name in FORWARDING_HEADERS if name in headers]
         seen = f"forwarding headers that arrived: {', '.join(arrived)}" if arrived else "no forwarding header arrived"
         raise errors.UpgradeRequired(
             f"The request came without {' and without '.join(missing)} ({seen}). If a WebSocket client sent it, a proxy"
             " in between dropped the upgrade: see /docs#behind-nginx.",
-            errors=tuple(
-                errors.FieldError(f"header {name.partition(':')[0]}", f"expected `{name}`") for name in missing
-            ),
+            errors=tuple(fields),
         )
 
     def problem_body(self, refusal: errors.Refusal) -> bytes:

@@ -123,9 +123,7 @@ def make_user(io_loop: IOLoop) -> Iterator[Callable[..., Awaitable[None]]]:
 
 
 @pytest.fixture
-def open_page(
-    browser: Browser, complaints: Complaints, make_user: Callable[..., Awaitable[None]]
-) -> OpenPage:
+def open_page(browser: Browser, complaints: Complaints, make_user: Callable[..., Awaitable[None]]) -> OpenPage:
     """Open the page as somebody who is signed in: ``await open_page(copydesk, "bob", "#/projects/1", width=360)``."""
 
     async def open_(

@@ -1,4 +1,4 @@
-"""Runs the client module in a page without a server: files from the source tree, a socket and a REST API that are scripted."""
+"""The client module in a page without a server: files from the source tree, a scripted socket and a scripted REST API."""
 
 from __future__ import annotations
 

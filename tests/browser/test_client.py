@@ -100,7 +100,11 @@ async def test_after_a_break_it_resumes_from_its_position(tab: Tab) -> None:
         sockets[0].end(1006);
         """
     )
-    assert await tab.run("return [client.state, store.state, store.get('comment', 'c').body]") == ["offline", "stale", "new"]
+    assert await tab.run("return [client.state, store.state, store.get('comment', 'c').body]") == [
+        "offline",
+        "stale",
+        "new",
+    ]
     await tab.pass_time(1)
     await tab.sockets(2)
     assert await tab.run("sockets[1].welcome(); return sockets[1].sent.at(-1)") == {
@@ -197,7 +201,9 @@ async def test_it_waits_as_long_as_the_server_says_whoever_looks(tab: Tab) -> No
     assert await tab.socket_count() == 1
     await tab.pass_time(2)
     await tab.sockets(2)
-    await tab.run("sockets[1].welcome(); sockets[1].say({ push: 'drain', reconnect_in_ms: 9000 }); sockets[1].end(4000)")
+    await tab.run(
+        "sockets[1].welcome(); sockets[1].say({ push: 'drain', reconnect_in_ms: 9000 }); sockets[1].end(4000)"
+    )
     assert await tab.run("return client.reason.code") == "drain"
     await tab.pass_time(8)
     assert await tab.socket_count() == 2
@@ -351,7 +357,9 @@ async def test_a_topic_may_be_refused_for_good_or_for_a_while(tab: Tab) -> None:
         "not_found",
         [],
     ]
-    await tab.run("client.subscribe('projects'); sockets[0].say({ id: 4, error: { code: 'busy', detail: '', retry: true } })")
+    await tab.run(
+        "client.subscribe('projects'); sockets[0].say({ id: 4, error: { code: 'busy', detail: '', retry: true } })"
+    )
     await tab.pass_time(1)
     assert await tab.run("return sockets[0].sent.filter(({ topic }) => topic === 'projects').length") == 2
 

@@ -123,9 +123,7 @@ async def test_only_a_publisher_is_offered_to_publish(copydesk: Copydesk, open_p
 
 
 async def test_a_viewer_can_only_look(copydesk: Copydesk, open_page: OpenPage) -> None:
-    project = await copydesk.project(
-        visibility="private", members=[{"principal": "user:bob", "role": "viewer"}]
-    )
+    project = await copydesk.project(visibility="private", members=[{"principal": "user:bob", "role": "viewer"}])
     await add_item(copydesk, project)
     await copydesk.call("POST", f"/projects/{project}/comments", {"body": "First"})
     bob = await open_page(copydesk, "bob", f"#/projects/{project}")
@@ -248,9 +246,7 @@ async def test_what_another_program_writes_appears_and_is_only_text(copydesk: Co
     await expect(bob.locator("main script, main img[src='x']")).to_have_count(0)
 
 
-async def test_a_project_that_is_taken_away_leaves_nothing_on_the_page(
-    copydesk: Copydesk, open_page: OpenPage
-) -> None:
+async def test_a_project_that_is_taken_away_leaves_nothing_on_the_page(copydesk: Copydesk, open_page: OpenPage) -> None:
     project = await copydesk.project("Secret plans")
     await copydesk.call("POST", f"/projects/{project}/comments", {"body": "A secret"})
     bob = await open_page(copydesk, "bob", f"#/projects/{project}")

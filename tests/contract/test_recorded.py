@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from tornado.httpclient import AsyncHTTPClient
 
 from app import asyncapi, openapi
@@ -37,7 +38,14 @@ class Recorder:
         self.answers: list[Recorded] = []
 
     async def __call__(
-        self, method: str, path: str, body: Any = None, *, user: str | None = "alice", roles: tuple[str, ...] = (), **headers: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        user: str | None = "alice",
+        roles: tuple[str, ...] = (),
+        **headers: str,
     ) -> Any:
         """The JSON of the answer, whatever it is; `path` from the root on."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -239,8 +247,14 @@ async def _every_command(copydesk: Copydesk, editor: Editor, topic: str) -> list
     return sent
 
 
-async def test_every_frame_of_a_conversation_is_as_described(start_server: Callable[..., Copydesk]) -> None:
-    copydesk = start_server(ping_seconds=1)
+@pytest.fixture
+def pinging(start_server: Callable[..., Copydesk]) -> Copydesk:
+    """A server that pings every second."""
+    return start_server(ping_seconds=1)
+
+
+async def test_every_frame_of_a_conversation_is_as_described(pinging: Copydesk) -> None:
+    copydesk = pinging
     project = await copydesk.project()
     topic = f"project:{project}"
     item = {"name": "Home", "content": {"id": "home", "version": "1"}}

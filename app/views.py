@@ -1,0 +1,134 @@
+"""What a new subscriber of a topic is sent first: a snapshot as frames, made once for all who ask at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from app.changes import access_of
+from app.hub import PROJECTS
+from app.permissions import Identity, project_role
+from app.position import Position
+from app.protocol import SNAPSHOT_PART, Frame, Snapshot, push
+from models.errors import Invalid, NotFound
+from models.project import ProjectAccess, visible_to
+from models.snapshot import ProjectSnapshot, SnapshotStore
+
+INBOX = "inbox"
+READS_AT_ONCE = 8
+"""Snapshots read at the same time, so that a storm of subscribers leaves the database to the others."""
+
+_PROJECT_TOPIC = re.compile(r"project:([A-Za-z0-9_-]{1,64})\Z")
+_NO_PROJECT = "There is no such project, or you may not see it."
+
+
+class View(msgspec.Struct, kw_only=True):
+    """A snapshot as it is sent: the frames, the time they are of, and what decides who may have them."""
+
+    time: tuple[int, int]
+    frames: list[Frame]
+    access: ProjectAccess | None = None
+
+
+class Views:
+    """All snapshots of the process."""
+
+    def __init__(self, snapshots: SnapshotStore, *, here: Callable[[], Position]) -> None:
+        """`here`: what listeners have been told up to now."""
+        self._snapshots, self._here = snapshots, here
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._shared: dict[str, _SharedRead] = {}
+
+    async def of(self, topic: str, identity: Identity) -> View:
+        """The snapshot of a topic for a caller. Raises `NotFound` where there is none for them."""
+        if topic == INBOX:
+            frames = _parts(topic, "notifications", [], counts={"unseen": 0, "unread": 0, "seq": 0})
+            return View(time=self._here().time, frames=frames)
+        if topic == PROJECTS:
+            async with self._reads:
+                time, projects = await self._snapshots.projects(
+                    visible_to(identity.user_id, identity.groups, sees_everything=identity.sees_everything)
+                )
+            return View(time=time, frames=_parts(topic, "projects", projects))
+        view = await self._shared_view(topic, topic.removeprefix("project:"))
+        if view.access is None or project_role(identity, view.access) is None:
+            raise NotFound(_NO_PROJECT)
+        return view
+
+    async def _shared_view(self, topic: str, project_id: str) -> View:
+        """One read serves everyone who joined before it began: a thousand returning editors cost two reads."""
+        shared = self._shared.setdefault(topic, _SharedRead())
+        ticket = shared.tickets
+        shared.tickets += 1
+        shared.users += 1
+        try:
+            async with shared.lock:
+                if shared.view is None or shared.served < ticket:
+                    shared.served = shared.tickets - 1
+                    async with self._reads:
+                        snapshot = await self._snapshots.project(project_id)
+                    shared.view = View(
+                        time=snapshot.time,
+                        access=access_of(snapshot.project),
+                        frames=_project_parts(topic, snapshot) if snapshot.project else [],
+                    )
+                return shared.view
+        finally:
+            shared.users -= 1
+            if shared.users == 0:
+                del self._shared[topic]
+
+
+def check_topic(topic: str) -> None:
+    """Raises `NotFound` for a project that cannot be, `Invalid` for what is no topic at all."""
+    if topic in (PROJECTS, INBOX) or _PROJECT_TOPIC.match(topic):
+        return
+    if topic.startswith("project:"):
+        raise NotFound(_NO_PROJECT)
+    raise Invalid("There is no such topic; there are project:<id>, projects and inbox.")
+
+
+class _SharedRead:
+    """The reads of one topic's snapshot that are under way, and who may use the last one."""
+
+    __slots__ = ("lock", "served", "tickets", "users", "view")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.tickets = 0
+        self.served = -1
+        """The last ticket drawn before the last read began."""
+        self.users = 0
+        self.view: View | None = None
+
+
+def _project_parts(topic: str, snapshot: ProjectSnapshot) -> list[Frame]:
+    """Parts of at most `SNAPSHOT_PART` documents: the project, then items, then comments."""
+    documents = [("items", item) for item in snapshot.items] + [("comments", comment) for comment in snapshot.comments]
+    parts = []
+    for start in range(0, max(1, len(documents) + 1), SNAPSHOT_PART):
+        data: dict[str, Any] = {"items": [], "comments": []}
+        if start == 0:
+            data = {"project": snapshot.project, **data}
+        # The project itself is the first document of the first part.
+        for kind, document in documents[max(0, start - 1) : start - 1 + SNAPSHOT_PART]:
+            data[kind].append(document)
+        parts.append(data)
+    return _frames(topic, parts)
+
+
+def _parts(topic: str, name: str, documents: list[Any], **rest: Any) -> list[Frame]:
+    """Parts of a snapshot that has one list."""
+    starts = range(0, max(1, len(documents)), SNAPSHOT_PART)
+    return _frames(topic, [{name: documents[start : start + SNAPSHOT_PART], **rest} for start in starts])
+
+
+def _frames(topic: str, parts: list[dict[str, Any]]) -> list[Frame]:
+    return [
+        push(Snapshot(topic=topic, data=data, part=number, last=number == len(parts)))
+        for number, data in enumerate(parts, 1)
+    ]
