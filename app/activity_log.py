@@ -24,7 +24,7 @@ _TRACKED = {
 
 def activities_of(change: Change, *, retention: timedelta) -> list[dict[str, Any]]:
     """The log entries of one change, as they are stored. `_id` depends on nothing but the change."""
-    if change.thin:
+    if change.unseen or change.thin:
         return []
     entries = [
         *_of_project(change.before, change.after),

@@ -20,6 +20,7 @@ from models.comment import Comment
 from models.fields import Unfit, stamp
 from models.item import Item
 from models.project import Project, ProjectAccess
+from models.schema import WATCHED
 
 Thing = Project | Item | Comment | Activity
 Kind = Literal["project", "item", "comment", "activity"]
@@ -60,6 +61,8 @@ class Change(msgspec.Struct, kw_only=True):
     raw_after: Mapping[str, Any] | None = None
     thin: bool = False
     """The stream carried no document as of this change; `after` is then a later state of it, good for routing only."""
+    unseen: bool = False
+    """The stream carried no image from before this change: nobody can tell what callers saw."""
     lost: bool = False
     """Nobody can tell which project this was about: everyone has to read again."""
     problem: str | None = None
@@ -74,11 +77,7 @@ class Change(msgspec.Struct, kw_only=True):
 
 def needs_lookup(document: Mapping[str, Any]) -> bool:
     """Whether the stream carries no post-image where it should (the image option was lost, or the image expired)."""
-    return (
-        document["operationType"] in ("update", "replace")
-        and document.get("fullDocument") is None
-        and document["ns"]["coll"] in SHAPES
-    )
+    return document["operationType"] in ("update", "replace") and document.get("fullDocument") is None
 
 
 def read_change(
@@ -88,7 +87,7 @@ def read_change(
 
     `current` is the document as it is now, for a change that `needs_lookup`.
     """
-    collection, operation = document["ns"]["coll"], document["operationType"]
+    collection, operation = _collection(document), document["operationType"]
     raw_before = document.get("fullDocumentBeforeChange")
     raw_after = document.get("fullDocument")
     thin = needs_lookup(document)
@@ -102,13 +101,14 @@ def read_change(
         raw_before=raw_before,
         raw_after=current if thin else raw_after,
         thin=thin,
+        unseen=raw_before is None and operation in ("update", "replace", "delete"),
     )
     if collection not in SHAPES or "documentKey" not in document:
         return change
     change.before = _seen(change, raw_before)
     change.after = _seen(change, change.raw_after)
-    untraceable = operation == "delete" or (thin and current is None)
-    change.lost = change.before is None and raw_before is None and untraceable
+    moved = "project_id" in ((document.get("updateDescription") or {}).get("updatedFields") or {})
+    change.lost = change.unseen and (change.after is None or moved)
     if not thin:
         change.version = _raised_version(operation, raw_before, raw_after)
         change.by = _actor(change)
@@ -121,7 +121,7 @@ def events_of(change: Change) -> list[tuple[str, Event]]:
         return []
     before = _topic(change.before)
     after = _topic(change.after)
-    if change.thin and before is None and after is not None:
+    if change.unseen:
         before = after
     if before is not None and before == after:
         return [(before, event_of(change, "update"))]
@@ -185,17 +185,21 @@ def _raised_version(
     operation: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
 ) -> int | None:
     """The version, where this change raised it; another program may not have."""
-    if after is None:
-        return None
-    now = after.get("version", 1)
-    if not isinstance(now, int):
-        return None
-    if operation == "insert":
+    now = _version(after)
+    if operation == "insert" or now is None:
         return now
-    if before is None:
+    then = _version(before)
+    return now if then is not None and now > then else None
+
+
+def _version(document: Mapping[str, Any] | None) -> int | None:
+    """With the read-time default; None where there is no document, or nonsense in it."""
+    if document is None:
         return None
-    then = before.get("version", 1)
-    return now if isinstance(then, int) and now > then else None
+    version = document.get("version")
+    if version is None:
+        return 1
+    return version if isinstance(version, int) else None
 
 
 def _actor(change: Change) -> str | UnsetType:
@@ -205,6 +209,12 @@ def _actor(change: Change) -> str | UnsetType:
     changed_by, made_by = _ACTOR_FIELDS[change.collection]
     actor = change.raw_after.get(made_by if change.operation == "insert" else changed_by)
     return actor if isinstance(actor, str) else UNSET
+
+
+def _collection(document: Mapping[str, Any]) -> str:
+    """Whose change it is; a rename is also a change of the collection that it replaces (as `$out` does)."""
+    collection: str = document["ns"]["coll"]
+    return document["to"]["coll"] if collection not in WATCHED and "to" in document else collection
 
 
 def _time_of(document: Mapping[str, Any]) -> str:

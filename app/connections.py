@@ -15,6 +15,7 @@ from msgspec import UNSET
 from app.hub import Hub
 from app.metrics import Transport
 from app.permissions import Identity
+from app.polling import Poll
 from app.position import Position
 from app.protocol import CloseCode, Drain, Frame, Ping, push
 from models.errors import RateLimited, Unavailable
@@ -107,6 +108,8 @@ class Connections:
         self._user_of: dict[str, str] = {}
         self.draining = False
         self._emptied: asyncio.Event | None = None
+        self.polls: set[Poll] = set()
+        """Long polls that wait for something to tell."""
         self.frames_out = 0
         """Frames sent since the start; counted by the connections, because a metric's lock costs more than a send."""
         self.bytes_out = 0
@@ -173,7 +176,7 @@ class Connections:
     # -- the heartbeat ------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Visit the next fraction: close the silent and the stuck, ping the rest with two shared frames."""
+        """Close the silent and the stuck, and ping the next fraction with two shared frames."""
         now = self._clock()
         visited = tuple(self._slots[self._turn].values())
         self._turn = (self._turn + 1) % len(self._slots)
@@ -181,13 +184,13 @@ class Connections:
         for connection in self:
             if connection.blocked_seconds > max_pending_seconds:
                 connection.leave(CloseCode.SLOW)
+            elif now - connection.heard_at > self._ping_seconds + SILENCE_SECONDS:
+                connection.leave(CloseCode.NO_PONG)
         if not visited:
             return
         placed, placeless = self._pings()
         for connection in visited:
-            if now - connection.heard_at > self._ping_seconds + SILENCE_SECONDS:
-                connection.leave(CloseCode.NO_PONG)
-            elif connection.identity is not None:
+            if connection.identity is not None:
                 connection.send(placed if connection.all_live else placeless)
 
     def _pings(self) -> tuple[Frame, Frame]:
@@ -210,6 +213,8 @@ class Connections:
     def announce_drain(self, window_seconds: float) -> list[tuple[float, Connection]]:
         """Tell everyone that the server is going, each with another time to come back; answers who to close when."""
         self.draining = True
+        for poll in tuple(self.polls):
+            poll.stop()
         plan = []
         for connection in self:
             moment = random.uniform(0.0, window_seconds)  # noqa: S311 - spreads load, guards nothing

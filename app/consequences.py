@@ -53,9 +53,11 @@ class Consequences:
 
         self._connections.close_where(concerned, CloseCode.ROLES_CHANGED)
 
-    def session_ended(self, session_id: str) -> None:
-        """A sign-out, here or on another process, or its age ended a session."""
+    def session_changed(self, session_id: str, *, ended: bool) -> None:
+        """Another process noted that a session is used, or a sign-out, here or there, or its age ended it."""
         self._authenticator.forget_session(session_id)
+        if not ended:
+            return
         self._connections.close_where(
             lambda connection: connection.identity is not None and connection.identity.session_id == session_id,
             CloseCode.ROLES_CHANGED,

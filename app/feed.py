@@ -30,7 +30,15 @@ QUEUE_LIMIT = 20_000
 """Changes that the reading thread may be ahead of the event loop."""
 OPERATIONS = ("insert", "update", "replace", "delete", "drop", "rename")
 # Only on the collection and the operation: a filter on documents would make the own token fatal after a failover.
-PIPELINE = [{"$match": {"ns.coll": {"$in": list(WATCHED)}, "operationType": {"$in": list(OPERATIONS)}}}]
+# `to`: another collection may be renamed over one of ours, which is how `$out` writes.
+PIPELINE = [
+    {
+        "$match": {
+            "operationType": {"$in": list(OPERATIONS)},
+            "$or": [{"ns.coll": {"$in": list(WATCHED)}}, {"to.coll": {"$in": list(WATCHED)}}],
+        }
+    }
+]
 
 HISTORY_LOST = frozenset({136, 234, 260, 280, 286, 10334, 9, 15, 40647, 50811})
 """Error codes after which the same token would fail for ever: capped history, and tokens the server cannot use."""

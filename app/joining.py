@@ -16,19 +16,18 @@ import structlog
 from msgspec import UNSET, UnsetType
 
 from app.access import Access
-from app.hub import GONE, Hub, Subscriber, Subscription
+from app.hub import GONE, Hub, Subscriber, Subscription, portions
 from app.missed import Missed, NotResumable, Reason
 from app.permissions import Action, Identity
-from app.position import Position
-from app.protocol import SNAPSHOT_PART, Subscribed
+from app.position import Position, after_time
+from app.protocol import Subscribed
 from app.views import Views, check_topic
-from models.errors import Busy, NotFound, Refusal, Unavailable, translate
+from models.errors import Busy, Conflict, NotFound, Refusal, Unavailable, translate
 
 log = structlog.get_logger("copydesk.joining")
 
 ATTEMPTS = 3
 PASS_SECONDS = 30.0
-_EVERYTHING_OF_T = 2**32 - 1
 
 
 class Listener(Subscriber, Protocol):
@@ -82,7 +81,9 @@ class Joiner:
         return subscription
 
     async def close(self) -> None:
-        """Wait for what is under way; called when all connections are gone."""
+        """End what is under way; called when all connections are gone, so that nobody waits for it."""
+        for task in self._tasks:
+            task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
 
@@ -105,7 +106,7 @@ class Joiner:
 
         def say(answer: Subscribed | Refusal) -> None:
             nonlocal replied
-            if not replied and reply is not None and not subscription.has_left:
+            if not replied and reply is not None:
                 replied = True
                 reply(answer)
 
@@ -113,15 +114,18 @@ class Joiner:
             if delay:
                 await asyncio.sleep(delay)
             await self._attempt(listener, subscription, request, say)
+            if subscription.has_left:
+                say(Conflict("A later command about this topic came before this one was carried out."))
         except Exception as error:
             # One listener's fault must not be another's: it is told, and logged where it is ours.
             refusal = error if isinstance(error, Refusal) else translate(error)
             if refusal is None:
                 log.exception("subscribe_failed", topic=request.topic)
                 refusal = Unavailable("The snapshot could not be read.")
-            if subscription.has_left:
-                return
-            if replied:
+            if not replied:
+                say(refusal)
+                self._hub.leave(subscription)
+            elif not subscription.has_left:
                 wait = refusal.retry_after
                 self._hub.end(
                     subscription,
@@ -129,9 +133,6 @@ class Joiner:
                     refusal.detail,
                     retry_after_ms=None if wait is None else round(wait * 1000),
                 )
-            else:
-                say(refusal)
-                self._hub.leave(subscription)
 
     async def _attempt(
         self,
@@ -169,9 +170,9 @@ class Joiner:
         try:
             gap = await self._missed.since(since)
         except NotResumable as answer:
-            return answer.reason
+            return "again" if subscription.has_left else answer.reason
         await self._check_rights(topic, identity)
-        if subscription.ended or subscription.has_left:
+        if subscription.ended or subscription.lost is not None or subscription.has_left:
             return "again"
         # From here to the reply nothing is awaited: the replay is exactly what was published since the position.
         here = self._hub.position
@@ -183,8 +184,7 @@ class Joiner:
             return answer.reason
         self._hub.rejoin(subscription)
         say(Subscribed(topic=topic, resumed=True, replayed=len(replay)))
-        for start in range(0, len(replay), SNAPSHOT_PART):
-            part = replay[start : start + SNAPSHOT_PART]
+        for part in portions(replay):
             self._hub.replay(subscription, part, part[-1][0])
             if not await listener.room() or subscription.has_left:
                 return "done"
@@ -198,7 +198,7 @@ class Joiner:
         if self._stale():
             raise Busy("This server has lost touch with the database.", retry_after=2.0)
         say(Subscribed(topic=subscription.topic, resumed=True, replayed=0))
-        await self._passed(position.time)
+        await until_passed(self._hub, position.time)
         await self._finish(subscription, position)
         return "done"
 
@@ -227,19 +227,17 @@ class Joiner:
                 # Just after a failover: the new primary's majority snapshot is older than what was already published.
                 await asyncio.sleep(0.1)
                 return False
-            since = Position(*view.time, _EVERYTHING_OF_T)
+            since = after_time(view.time)
         if subscription.has_left:
             return True
-        if subscription.ended or self._hub.is_overfull(subscription):
+        if subscription.ended or subscription.lost is not None or self._hub.is_overfull(subscription):
             return False
         say(Subscribed(topic=topic, resumed=False, replayed=0, reason=reason))
         for frame in view.frames if view else ():
             listener.send(frame)
             if not await listener.room() or subscription.has_left:
                 return True
-        await self._passed(since.time)
-        if self._hub.is_overfull(subscription):
-            raise Busy("Too much is happening on this topic to catch up with it now.", retry_after=2.0)
+        await until_passed(self._hub, since.time)
         await self._finish(subscription, since)
         return True
 
@@ -252,13 +250,17 @@ class Joiner:
             await self._check_rights(subscription.topic, subscription.identity)
             if subscription.ended or subscription.has_left:
                 raise NotFound(GONE)
+        if self._hub.is_overfull(subscription):
+            raise Busy("Too much is happening on this topic to catch up with it now.", retry_after=2.0)
         self._hub.go_live(subscription, since)
 
-    async def _passed(self, time: tuple[int, int]) -> None:
-        passed = asyncio.Event()
-        self._hub.when_passed(time, passed.set)
-        try:
-            async with asyncio.timeout(PASS_SECONDS):
-                await passed.wait()
-        except TimeoutError:
-            raise Busy("This server has lost touch with the database.", retry_after=2.0) from None
+
+async def until_passed(hub: Hub, time: tuple[int, int]) -> None:
+    """Wait until everything up to this clusterTime was published. Raises `Busy` where the feed does not get there."""
+    passed = asyncio.Event()
+    hub.when_passed(time, passed.set)
+    try:
+        async with asyncio.timeout(PASS_SECONDS):
+            await passed.wait()
+    except TimeoutError:
+        raise Busy("This server has lost touch with the database.", retry_after=2.0) from None

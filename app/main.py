@@ -23,6 +23,7 @@ from app.connections import Connections
 from app.consequences import Consequences, apply_schema
 from app.database import Connection as DatabaseConnection
 from app.feed import ChangeFeed
+from app.follower import Sources
 from app.forwarded import Proxies
 from app.guesses import Guesses
 from app.history import History
@@ -30,7 +31,7 @@ from app.hub import Hub
 from app.joining import Joiner
 from app.lease import Lease
 from app.listening import ListeningServer
-from app.metrics import Metrics
+from app.metrics import Metrics, Transport
 from app.missed import Missed
 from app.passwords import Passwords
 from app.position import PositionCodec
@@ -60,7 +61,7 @@ from models.user import UserStore
 log = structlog.get_logger("copydesk")
 
 VERSION = importlib.metadata.version("copydesk")
-TRANSPORTS = ("websocket",)
+TRANSPORTS: tuple[Transport, ...] = ("websocket", "sse", "poll")
 """What this server has, whether or not it is switched on."""
 RESET_SPREAD_SECONDS = 0.002
 """For each connection, the time over which a reset of all of them is spread."""
@@ -158,11 +159,19 @@ class Server:
             max_events=settings.catch_up_events,
             max_seconds=settings.catch_up_seconds,
         )
+        self._sources = Sources(
+            hub=self.hub,
+            history=self._history,
+            missed=Missed(history=self._history, catch_up=catch_up, positions=self._codec),
+            views=Views(SnapshotStore(database, report=self.report), here=lambda: self.hub.position),
+            access=self._access,
+            encode=self._codec.encode,
+        )
         self._joiner = Joiner(
             hub=self.hub,
-            missed=Missed(history=self._history, catch_up=catch_up, positions=self._codec),
+            missed=self._sources.missed,
             access=self._access,
-            views=Views(SnapshotStore(database, report=self.report), here=lambda: self.hub.position),
+            views=self._sources.views,
             stale=lambda: self.feed.stale,
             spread=lambda: random.uniform(0.0, len(self.connections) * RESET_SPREAD_SECONDS),  # noqa: S311 - spreads load
         )
@@ -253,6 +262,7 @@ class Server:
             "runtime": self.runtime,
             "hub": self.hub,
             "joiner": self._joiner,
+            "sources": self._sources,
             "connections": self.connections,
             "readiness": self._readiness,
             "ready": lambda: not self._draining and self._relay.positioned.is_set(),
@@ -302,7 +312,10 @@ class Server:
     def _measure(self) -> None:
         """What is known anyway is read when somebody asks for the metrics."""
         metrics = self.metrics
-        metrics.connections.labels("websocket").set(len(self.connections))
+        for transport in ("websocket", "sse"):
+            live = sum(connection.transport == transport for connection in self.connections)
+            metrics.connections.labels(transport).set(live)
+        metrics.connections.labels("poll").set(len(self.connections.polls))
         metrics.topics.set(self.hub.topics)
         metrics.subscriptions.set(self.hub.subscriptions)
         metrics.pending_bytes.set(sum(connection.pending_bytes for connection in self.connections))

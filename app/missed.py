@@ -37,6 +37,8 @@ class Gap:
         if self._ring.role_changed(identity, topic, self.position):
             raise NotResumable("rights")
         if self._past is None:
+            if not self._ring.covers(self.position):  # any more: it lets go of what is old while others wait
+                raise NotResumable("too_old")
             events = self._ring.events(topic, identity, self.position)
         else:
             past, until = self._past.history, self._past.until

@@ -248,7 +248,7 @@ def _responses(path: str, method: str, operation: Operation, described: shapes.D
     for status, parts in _answers(operation):
         responses[str(status)] = _success(status, parts, operation, described)
     if method == "GET" and _has_etag(operation.answer):
-        names = ["ETag", *(_POLLED if _has_field(operation.answer, "position") else ())]
+        names = ["ETag", *(_POLLED if _is_list(operation.answer) else ())]
         responses["304"] = {"description": "Unchanged since the entity tag.", "headers": _headers(names)}
     by_status: dict[int, list[type[Refusal]]] = {}
     for refusal in refusals_of(path, method, operation):
@@ -270,7 +270,7 @@ def _success(status: int, parts: list[Any], operation: Operation, described: sha
     names = ["Location"] if status == 201 else []
     if parts and _has_etag(parts[0]):
         names.append("ETag")
-    if parts and _has_field(parts[0], "position"):
+    if parts and _is_list(parts[0]):
         names += _POLLED
     if operation.idempotent:
         names.append("Idempotency-Replayed")
@@ -305,12 +305,13 @@ def _refused(status: int, refusals: Sequence[type[Refusal]]) -> Schema:
 
 
 def _has_etag(answer: Any) -> bool:
-    return _has_field(answer, "version", int) or _has_field(answer, "position")
+    """Documents and lists have one. `/config` tells a version too, which is text and no document's."""
+    return shapes.field_kind(answer, "version") is int or _is_list(answer)
 
 
-def _has_field(answer: Any, name: str, kind: type = str) -> bool:
-    """Whether an answer is a Struct with such a field; `/config` has a `version` too, and it is no document's."""
-    return answer is not None and shapes.field_kind(answer, name) is kind
+def _is_list(answer: Any) -> bool:
+    """Whether it is a list, or the overview: what may be read again and again, and joined with the stream."""
+    return shapes.field_kind(answer, "items") is list and shapes.field_kind(answer, "position") is str
 
 
 def _union(shape: Any) -> list[Any]:

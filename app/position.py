@@ -38,6 +38,11 @@ def following(position: Position, time: tuple[int, int]) -> Position:
     return Position(*time, position.ordinal + 1 if position.time == time else 1)
 
 
+def after_time(time: tuple[int, int]) -> Position:
+    """The position of a client that has everything of a clusterTime, such as a snapshot at that time."""
+    return Position(*time, 2**32 - 1)
+
+
 class UnknownPosition(Exception):  # noqa: N818 - an answer to a client, not a fault
     """Not made by us, damaged, or of another history of the database."""
 

@@ -233,12 +233,15 @@ Push = Snapshot | Events | Live | Reset | Unsubscribed | Ping | TokenExpiring | 
 
 
 class Frame:
-    """One message to clients: its JSON, and made from it once, whatever the transport wraps around it."""
+    """One message to clients: its JSON, and made from it once, whatever the transport wraps around it.
 
-    __slots__ = ("_websocket", "payload")
+    `name` is the push's name, or ``reply``.
+    """
 
-    def __init__(self, payload: bytes) -> None:
-        self.payload = payload
+    __slots__ = ("_websocket", "name", "payload")
+
+    def __init__(self, payload: bytes, name: str = "reply") -> None:
+        self.payload, self.name = payload, name
         self._websocket: bytes | None = None
 
     @property
@@ -258,7 +261,7 @@ class Frame:
 
 def push(message: Push) -> Frame:
     """The frame of a push."""
-    return Frame(msgspec.json.encode(message))
+    return Frame(msgspec.json.encode(message), str(message.__struct_config__.tag))
 
 
 def reply_ok(command_id: int, result: Any) -> Frame:

@@ -18,14 +18,16 @@ _PRIVATE_TO_THE_LIVING = ("body", "mentions", "mention_groups", "anchor")
 class ProjectChange:
     """A change of a project, for the topic `projects`: who could see it before, who can now, and what each is told."""
 
-    __slots__ = ("_change", "_encoded", "after", "before", "id")
+    __slots__ = ("_change", "_created", "_encoded", "after", "before", "id")
 
     def __init__(self, change: Change) -> None:
         self.id = change.id
         self.before: ProjectAccess | None = access_of(change.before)
         self.after: ProjectAccess | None = access_of(change.after)
-        if change.thin and self.before is None:
-            self.before = self.after
+        if change.unseen:
+            # Anyone may have seen it: who does not see it now is told to drop it, and gets nothing more of it.
+            self.before = ProjectAccess(visibility="public", members=())
+        self._created = change.operation == "insert"
         self._change: Change | None = change
         self._encoded: dict[str, bytes] = {}
 
@@ -35,8 +37,8 @@ class ProjectChange:
         return self.before != self.after
 
     def changes_role_of(self, identity: Identity) -> bool:
-        """Whether this changed what `identity` may do in the project."""
-        return _role(identity, self.before) != _role(identity, self.after)
+        """Whether this changed what `identity` may do in the project. Its creation did not: there was nothing to see."""
+        return not self._created and _role(identity, self.before) != _role(identity, self.after)
 
     def for_listener(self, identity: Identity) -> bytes | None:
         """The event as `identity` is told of it; None where they neither saw the project nor see it now."""
@@ -84,9 +86,9 @@ class Record:
         self.user_id = change.id if change.collection == "users" and _roles_changed(change) else None
         """The user whose instance roles or groups changed."""
         self.comment_id = change.id if change.collection == "comments" else None
-        self.tombstone = isinstance(change.after, Comment) and not isinstance(
-            change.after.deleted_at, msgspec.UnsetType
-        )
+        alive = isinstance(change.after, Comment) and isinstance(change.after.deleted_at, msgspec.UnsetType)
+        self.tombstone = self.comment_id is not None and not alive
+        """Whether the comment was deleted, by us or for good by someone: what it said is not told again."""
         self.size = sum(len(part) for _, part in self.parts)
 
     @property
@@ -108,5 +110,7 @@ def _role(identity: Identity, access: ProjectAccess | None) -> str | None:
 
 
 def _roles_changed(change: Change) -> bool:
+    if change.operation == "insert":  # of someone seen for the first time: there was nothing to see before
+        return False
     before, after = change.raw_before or {}, change.raw_after or {}
     return any(before.get(name) != after.get(name) for name in ("roles", "groups"))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
+from pymongo.errors import PyMongoError
 
 from app.access import Access
 from app.changes import SHAPES, Change, needs_lookup, read_change
@@ -35,7 +36,7 @@ class Consequences(Protocol):
 
     def user_changed(self, user_id: str, document: Mapping[str, Any] | None) -> None: ...
 
-    def session_ended(self, session_id: str) -> None: ...
+    def session_changed(self, session_id: str, *, ended: bool) -> None: ...
 
     def meta_changed(self, document_id: str, document: Mapping[str, Any] | None) -> None: ...
 
@@ -114,7 +115,7 @@ class Relay:
             change = changes[-1]
             self._metrics.events_in.labels(change.collection, change.operation).inc()
             if change.problem is not None:
-                self._report(change.collection, change.id, change.problem)
+                self._report(change.collection, document["documentKey"]["_id"], change.problem)
         self._publish(changes)
 
     def _read(
@@ -159,7 +160,14 @@ class Relay:
 
     async def _look_up(self, document: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """The document as it is now, for a change whose image is missing; good for routing it."""
-        found: Mapping[str, Any] | None = await self._database[document["ns"]["coll"]].find_one(document["documentKey"])
+        try:
+            found: Mapping[str, Any] | None = await self._database[document["ns"]["coll"]].find_one(
+                document["documentKey"]
+            )
+        except PyMongoError as error:
+            # As if it were gone: then everyone is told to read again, which is true in any case.
+            log.warning("look_up_failed", detail=str(error)[:300])
+            return None
         return found
 
     def _follow(self, change: Change) -> None:
@@ -169,8 +177,8 @@ class Relay:
                 self._access.forget(change.id)
             case "users":
                 self._consequences.user_changed(change.id, change.raw_after)
-            case "sessions" if change.operation == "delete":
-                self._consequences.session_ended(change.id)
+            case "sessions":
+                self._consequences.session_changed(change.id, ended=change.operation == "delete")
             case "meta":
                 self._consequences.meta_changed(change.id, change.raw_after)
 

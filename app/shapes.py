@@ -14,6 +14,7 @@ from msgspec import inspect as mi
 Schema = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{name}"
+_PLAIN: dict[type, type] = {mi.StrType: str, mi.IntType: int, mi.ListType: list}
 
 
 class Described:
@@ -48,14 +49,14 @@ class Described:
 
 @functools.cache  # asked for each answer several times, and looking into a Struct takes milliseconds
 def field_kind(shape: Any, name: str) -> type | None:
-    """`str` or `int` where a Struct has such a field of that kind, else None."""
+    """`str`, `int` or `list` where a Struct has such a field of that kind, else None; also for what is no Struct."""
     origin = typing.get_origin(shape) or shape
     if not (isinstance(origin, type) and issubclass(origin, msgspec.Struct)):
         return None
     info = mi.type_info(shape)
     assert isinstance(info, mi.StructType)  # noqa: S101 - narrows what the check above made certain
     kinds = {field.encode_name: _bare(field.type) for field in info.fields}
-    return {mi.StrType: str, mi.IntType: int}.get(type(kinds.get(name)))  # type: ignore[arg-type]  # None is no key, and fine
+    return _PLAIN.get(type(kinds.get(name)))
 
 
 def _is_always_sent(field: mi.Field) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from app.changes import access_of
-from app.hub import PROJECTS
+from app.hub import FRAME_BYTES, PROJECTS
 from app.permissions import Identity, project_role
 from app.position import Position
 from app.protocol import SNAPSHOT_PART, Frame, Snapshot, push
@@ -46,14 +46,14 @@ class Views:
     async def of(self, topic: str, identity: Identity) -> View:
         """The snapshot of a topic for a caller. Raises `NotFound` where there is none for them."""
         if topic == INBOX:
-            frames = _parts(topic, "notifications", [], counts={"unseen": 0, "unread": 0, "seq": 0})
+            frames = _frames(topic, [], ("notifications",), counts={"unseen": 0, "unread": 0, "seq": 0})
             return View(time=self._here().time, frames=frames)
         if topic == PROJECTS:
             async with self._reads:
                 time, projects = await self._snapshots.projects(
                     visible_to(identity.user_id, identity.groups, sees_everything=identity.sees_everything)
                 )
-            return View(time=time, frames=_parts(topic, "projects", projects))
+            return View(time=time, frames=_frames(topic, [("projects", one) for one in projects], ("projects",)))
         view = await self._shared_view(topic, topic.removeprefix("project:"))
         if view.access is None or project_role(identity, view.access) is None:
             raise NotFound(_NO_PROJECT)
@@ -74,7 +74,7 @@ class Views:
                     shared.view = View(
                         time=snapshot.time,
                         access=access_of(snapshot.project),
-                        frames=_project_parts(topic, snapshot) if snapshot.project else [],
+                        frames=_project_frames(topic, snapshot) if snapshot.project else [],
                     )
                 return shared.view
         finally:
@@ -106,28 +106,32 @@ class _SharedRead:
         self.view: View | None = None
 
 
-def _project_parts(topic: str, snapshot: ProjectSnapshot) -> list[Frame]:
-    """Parts of at most `SNAPSHOT_PART` documents: the project, then items, then comments."""
-    documents = [("items", item) for item in snapshot.items] + [("comments", comment) for comment in snapshot.comments]
-    parts = []
-    for start in range(0, max(1, len(documents) + 1), SNAPSHOT_PART):
-        data: dict[str, Any] = {"items": [], "comments": []}
-        if start == 0:
-            data = {"project": snapshot.project, **data}
-        # The project itself is the first document of the first part.
-        for kind, document in documents[max(0, start - 1) : start - 1 + SNAPSHOT_PART]:
-            data[kind].append(document)
-        parts.append(data)
-    return _frames(topic, parts)
+def _project_frames(topic: str, snapshot: ProjectSnapshot) -> list[Frame]:
+    """The project, then its items, then its comments."""
+    documents: list[tuple[str, Any]] = [("project", snapshot.project)]
+    documents += [("items", item) for item in snapshot.items]
+    documents += [("comments", comment) for comment in snapshot.comments]
+    return _frames(topic, documents, ("items", "comments"))
 
 
-def _parts(topic: str, name: str, documents: list[Any], **rest: Any) -> list[Frame]:
-    """Parts of a snapshot that has one list."""
-    starts = range(0, max(1, len(documents)), SNAPSHOT_PART)
-    return _frames(topic, [{name: documents[start : start + SNAPSHOT_PART], **rest} for start in starts])
+def _frames(topic: str, documents: list[tuple[str, Any]], lists: tuple[str, ...], **rest: Any) -> list[Frame]:
+    """Documents, each with the name of its field, in parts of at most `SNAPSHOT_PART` and about `FRAME_BYTES`.
 
-
-def _frames(topic: str, parts: list[dict[str, Any]]) -> list[Frame]:
+    Without the second bound, one part of long comments could be more than may wait for a client, and whatever happened
+    on another topic while it is being sent would close a connection that keeps up.
+    """
+    parts: list[dict[str, Any]] = [{**{name: [] for name in lists}, **rest}]
+    count = size = 0
+    for name, document in documents:
+        encoded = msgspec.json.encode(document)
+        if count == SNAPSHOT_PART or (count and size + len(encoded) > FRAME_BYTES):
+            parts.append({**{name: [] for name in lists}, **rest})
+            count = size = 0
+        if name in lists:
+            parts[-1][name].append(msgspec.Raw(encoded))
+        else:
+            parts[-1][name] = msgspec.Raw(encoded)
+        count, size = count + 1, size + len(encoded)
     return [
         push(Snapshot(topic=topic, data=data, part=number, last=number == len(parts)))
         for number, data in enumerate(parts, 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 from tornado import web
 
@@ -21,6 +20,7 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".ts": "text/plain; charset=utf-8",
 }
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9]+)+\Z")
 
 
@@ -45,14 +45,10 @@ class FileHandler(web.StaticFileHandler, Handler):
 
     def content_security_policy(self) -> str:
         """Own scripts, own styles, own sockets, and nothing inline; pictures may be the CMS's."""
-        # `'self'` covers the sockets of the same host only in newer browsers. The header is not copied as it came,
-        # because what follows a port number could be a policy of its own.
-        address = urlsplit("//" + self.request.host)
-        try:
-            host = (address.hostname or "") + (f":{address.port}" if address.port else "")
-        except ValueError:
-            host = ""
-        sockets = f" ws://{host} wss://{host}" if re.fullmatch(r"[A-Za-z0-9._:-]+", host) else ""
+        # `'self'` covers the sockets of the same host only in newer browsers. HTTP lets a host name hold a semicolon,
+        # and what follows one would be a policy of the sender's.
+        host = self.request.host
+        sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
         return (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; "
             f"connect-src 'self'{sockets}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

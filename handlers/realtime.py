@@ -75,13 +75,16 @@ class RealtimeHandler(Handler, WebSocketHandler):
         self._conversation: Conversation | None = None
         self._closing = False
         self._wrong_subprotocol = False
-        self._hello_timer: object | None = None
+        self._hello_timer: asyncio.TimerHandle | None = None
+        self._left_with: CloseCode | None = None
 
     # -- the handshake ------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
         self.identity = None
         self.check_host()
+        if self.request.method not in self.allowed_methods():
+            raise errors.MethodNotAllowed
         self._check_arguments()
         self._check_upgrade()
         if not self.runtime.now.websockets_enabled:
@@ -112,13 +115,10 @@ class RealtimeHandler(Handler, WebSocketHandler):
         old = self.request.version == "HTTP/1.0"
         if upgrade == "websocket" and "upgrade" in connection and not old:
             if headers.get("Sec-WebSocket-Version") != "13":
-                self.set_header("Sec-WebSocket-Version", "13")
                 raise errors.UpgradeRequired("This server speaks version 13 of the WebSocket protocol.")
             if headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers:
                 raise errors.Malformed("A WebSocket handshake has no body.")
             return
-        self.set_header("Upgrade", "websocket")
-        self.set_header("Connection", "Upgrade")
         missing = [] if upgrade == "websocket" else ["Upgrade: websocket"]
         if "upgrade" not in connection:
             missing.append("Connection: Upgrade")
@@ -133,6 +133,14 @@ class RealtimeHandler(Handler, WebSocketHandler):
             " in between dropped the upgrade: see /docs#behind-nginx.",
             errors=tuple(fields),
         )
+
+    def refuse(self, refusal: errors.Refusal) -> None:
+        """A 426 names what it wants instead (RFC 9110, 15.5.22, and RFC 6455, 4.4)."""
+        if isinstance(refusal, errors.UpgradeRequired):
+            self.set_header("Upgrade", "websocket")
+            self.set_header("Connection", "Upgrade")
+            self.set_header("Sec-WebSocket-Version", "13")
+        super().refuse(refusal)
 
     def problem_body(self, refusal: errors.Refusal) -> bytes:
         """A 426 also shows what arrived, for people who look for the proxy that dropped the upgrade."""
@@ -221,13 +229,14 @@ class RealtimeHandler(Handler, WebSocketHandler):
 
     def on_close(self) -> None:
         self._closing = True
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
         if self._conversation is not None:
             self._conversation.end()
         if self._outbox is not None:
             self._outbox.shut()
             self.connections.remove(self)
-            code = str(self.close_code) if self.close_code is not None else "none"
-            self.edge.metrics.closes.labels(code if len(code) <= 4 else "other").inc()
+            self.edge.metrics.closes.labels(_said(self._left_with, self.close_code)).inc()
         log.debug("socket_closed", connection_id=self.request_id, code=self.close_code)
 
     def _expect_hello(self) -> None:
@@ -271,7 +280,7 @@ class RealtimeHandler(Handler, WebSocketHandler):
     def leave(self, code: CloseCode) -> None:
         if self._closing:
             return
-        self._closing = True
+        self._closing, self._left_with = True, code
         if code is CloseCode.SLOW:
             self.edge.metrics.slow_closes.inc()
         if self._conversation is not None:
@@ -288,3 +297,12 @@ class RealtimeHandler(Handler, WebSocketHandler):
     def _cut(self) -> None:
         if self.ws_connection is not None and self.ws_connection.stream is not None:
             self.ws_connection.stream.close()
+
+
+def _said(ours: CloseCode | None, theirs: int | None) -> str:
+    """What a metric says of a close: our code, or one of the few that clients send; they can send any number."""
+    if ours is not None:
+        return str(int(ours))
+    if theirs is None:
+        return "none"
+    return str(theirs) if theirs in (1000, 1001) else "other"

@@ -17,6 +17,7 @@ from handlers.admin import AdminUserHandler, AdminUsersHandler, ConnectionsHandl
 from handlers.base import Edge, Handler, UnknownPathHandler
 from handlers.comments import CommentHandler, CommentsHandler
 from handlers.documents import AsyncApiHandler, DocsHandler, OpenApiHandler
+from handlers.events import EventPollHandler, EventStreamHandler
 from handlers.items import ContentItemsHandler, ItemHandler, ItemsHandler, ItemsStatusHandler
 from handlers.operation import Operation
 from handlers.operations import ConfigHandler, DiagnosticsHandler, HealthHandler, MetricsHandler, ReadyHandler
@@ -50,6 +51,8 @@ HANDLERS: dict[type[Handler], tuple[str, ...]] = {
     CommentsHandler: ("comments",),
     CommentHandler: ("comments",),
     ActivitiesHandler: ("activities",),
+    EventStreamHandler: ("sources", "connections", "runtime", "ready"),
+    EventPollHandler: ("sources", "connections", "ready"),
     RealtimeHandler: ("hub", "joiner", "connections", "runtime", "ready"),
     OpenApiHandler: ("openapi",),
     AsyncApiHandler: ("asyncapi",),

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from pymongo.errors import BulkWriteError
 
 from models.database_types import Database, Document
-from models.fields import Id, Report, Timestamp, UserId, from_document
+from models.fields import Id, Report, Timestamp, Unfit, UserId, from_document
 from models.page import Page, PageRequest, Sort, read_page
 
 ActivityType = Literal[
@@ -43,8 +43,13 @@ class Activity(msgspec.Struct, kw_only=True):
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Activity:
-        """Raises `models.fields.Unfit`."""
-        return from_document(document, cls, times=("at",), defaults={})
+        """Raises `models.fields.Unfit`, also for `data` that JSON cannot say."""
+        activity = from_document(document, cls, times=("at",), defaults={})
+        try:
+            msgspec.json.encode(activity.data)
+        except TypeError as problem:
+            raise Unfit(f"{problem} - at `$.data`") from None
+        return activity
 
 
 SORTS = {"at": Sort("at", "date")}

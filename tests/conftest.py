@@ -175,9 +175,9 @@ def start_server(io_loop: IOLoop, mongodb_uri: str, database_name: str) -> Itera
 
 
 @pytest.fixture
-def copydesk(start_server: Callable[..., Copydesk]) -> Copydesk:
-    """A whole server with default settings."""
-    return start_server()
+def copydesk(start_server: Callable[..., Copydesk], request: pytest.FixtureRequest) -> Copydesk:
+    """A whole server with default settings, or those of an indirect parameter."""
+    return start_server(**getattr(request, "param", {}))
 
 
 @pytest.fixture

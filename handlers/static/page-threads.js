@@ -38,7 +38,7 @@ export class Conversation {
     const { itemId, store } = this.#view;
     if (itemId !== this.#shown) this.#turnTo(itemId);
     const item = itemId === null ? null : store.get("item", itemId);
-    setText(this.heading, itemId === null ? "About this project" : (item?.name ?? "This item was removed"));
+    setText(this.heading, itemId === null ? "About this project" : itemTitle(item));
     this.#back.hidden = itemId === null;
     setText(this.#back, projectTalk ? `About this project (${projectTalk.comments})` : "About this project");
     const may = this.#view.may("comment") && (itemId === null || item !== undefined);
@@ -93,6 +93,12 @@ export class Conversation {
       .filter(({ comments }) => comments.some((comment) => !comment.deleted_at))
       .sort((a, b) => byTime(b.comments[0], a.comments[0]));
   }
+}
+
+/** Versions of one content in several languages have one name. */
+function itemTitle(item) {
+  if (!item) return "This item was removed";
+  return item.language ? `${item.name} (${item.language})` : item.name;
 }
 
 function byTime(a, b) {

@@ -163,7 +163,7 @@ class Page {
     if (reason?.code === "handshake_failed") {
       this.#showNotLive({ detail: "Live updates do not get through to this browser. Still trying." }, [
         h("a", { href: "/api/v1/diagnostics", target: "_blank" }, "What reaches the server"),
-        h("a", { href: "/docs", target: "_blank" }, "Help"),
+        h("a", { href: "/docs#behind-nginx", target: "_blank" }, "Help"),
       ]);
     } else if (state === "offline") this.#showBanner("No connection. What you see may be out of date. Trying again.");
     else if (state === "connecting") this.#showBanner("Connecting.");

@@ -1,4 +1,4 @@
-"""The client module in a page without a server: files from the source tree, a scripted socket and a scripted REST API."""
+"""The client module in a page without a server: files from the source tree, a scripted socket and REST API."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ async def test_an_event_is_dropped_only_when_its_version_is_known(page: Page) ->
         const replica = subscribed([doc("a", 3, "three")]);
         const applied = [];
         for (const version of [2, 3, 4, null]) {
-          const { events: done } = replica.receive(events(event("update", "a", version, doc("a", version ?? 4, `${version}`))));
+          const given = event("update", "a", version, doc("a", version ?? 4, `${version}`));
+          const { events: done } = replica.receive(events(given));
           applied.push([done.length, replica.get("comment", "a").body]);
         }
         return applied;
@@ -116,7 +117,10 @@ async def test_a_snapshot_in_parts_takes_the_old_ones_place_in_one_step(page: Pa
         """
         const replica = subscribed([doc("old", 1, "old")]);
         const seen = [];
-        const give = (push) => { const { snapshot } = replica.receive(push); seen.push([replica.state, snapshot, bodies(replica)]); };
+        const give = (push) => {
+          const { snapshot } = replica.receive(push);
+          seen.push([replica.state, snapshot, bodies(replica)]);
+        };
         give({ push: "reset", topic, reason: "lost" });
         give(events(event("update", "old", 2, doc("old", 2, "before the first part"))));
         give(snapshot([doc("a", 1, "a1")], 1, false));
@@ -194,6 +198,7 @@ async def test_a_fetch_never_undoes_a_newer_event(page: Page) -> None:
         fetching("full event", (replica) => replica.receive(events(event("update", "a", 3, doc("a", 3, "three")))));
         fetching("deleted", (replica) => replica.receive(events(event("delete", "a", null))));
         fetching("changed again", (replica) => replica.receive(events(event("update", "a", 3))));
+        fetching("changed by others", (replica) => replica.receive(events(event("update", "a", null))));
         fetching("a new snapshot", (replica) => replica.load({ comments: [doc("a", 5, "five")] }));
         const replica = subscribed([doc("a", 1, "old")]);
         replica.receive(events(event("update", "a", 4)));
@@ -209,6 +214,7 @@ async def test_a_fetch_never_undoes_a_newer_event(page: Page) -> None:
         "full event": [{"a": "three"}, 0],
         "deleted": [{}, 0],
         "changed again": [{"a": "old"}, 1],
+        "changed by others": [{"a": "old"}, 1],
         "a new snapshot": [{"a": "five"}, 0],
         "too old": [{"a": "old"}, 1],
         "not there": [{}, "delete"],
@@ -220,7 +226,8 @@ async def test_activities_are_reported_and_not_kept(page: Page) -> None:
         page,
         """
         const replica = subscribed([]);
-        const { events: done } = replica.receive(events({ kind: "activity", change: "enter", id: "x", version: null, doc: {} }));
+        const activity = { kind: "activity", change: "enter", id: "x", version: null, doc: {} };
+        const { events: done } = replica.receive(events(activity));
         return [done.length, replica.documents("activity")];
         """,
     ) == [1, []]
@@ -250,7 +257,8 @@ async def test_the_inbox_keeps_its_counts(page: Page) -> None:
         const data = { notifications: [{ id: "n", version: 1 }], counts: { unseen: 1, unread: 1, seq: 5 } };
         replica.receive({ push: "snapshot", topic: "inbox", data, part: 1, last: true });
         const counts = { unseen: 2, unread: 2, seq: 6 };
-        replica.receive({ push: "events", topic: "inbox", position: "1", events: [{ kind: "counts", change: "update", id: "bob", version: null, doc: counts }] });
+        const change = { kind: "counts", change: "update", id: "bob", version: null, doc: counts };
+        replica.receive({ push: "events", topic: "inbox", position: "1", events: [change] });
         return [replica.get("counts", "counts").seq, replica.documents("notification").length];
         """,
     ) == [6, 1]

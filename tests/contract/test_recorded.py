@@ -153,6 +153,23 @@ async def _through_comments(call: Recorder, project: str, item_id: str) -> None:
     await call("GET", f"{project}/overview", If_None_Match=etag)
 
 
+async def _through_polls(call: Recorder, project: str) -> None:
+    topics = f"project:{project.rpartition('/')[2]},projects,inbox,project:nowhere"
+    start = await call("GET", f"/api/v1/events?topics={topics}")
+    await call("PATCH", project, {"description": "Told by poll"})
+    pushes: list[dict[str, Any]] = []
+    while not any(push["push"] == "events" for push in pushes):
+        answer = await call("GET", f"/api/v1/events?topics={topics}&since={start['position']}&wait=20")
+        pushes += answer["pushes"]
+    answer = await call("GET", f"/api/v1/events?topics={topics}&since=unknown")
+    pushes += answer["pushes"]
+    assert {push["push"] for push in pushes} == {"events", "reset", "unsubscribed"}
+    assert [problem for push in pushes for problem in frame_complaints(LIVE, push)] == []
+    await call("GET", "/api/v1/events?topics=weather")
+    await call("GET", "/api/v1/events")
+    await call("GET", "/api/v1/events/stream?topics=")
+
+
 async def _through_the_rest(call: Recorder) -> None:
     await call("GET", "/api/v1/users?q=b&sort=-name")
     await call("GET", "/api/v1/users?project_id=nowhere")
@@ -202,13 +219,16 @@ async def test_every_answer_of_a_run_through_the_api_is_as_described(copydesk: C
     await _through_comments(call, project, item_id)
     await editor.until_event(f"project:{project.rpartition('/')[2]}", kind="activity")
     await call("GET", f"{project}/activities?type=item_added")
+    await _through_polls(call, project)
     await _through_the_rest(call)
     await _through_a_session(call, copydesk)
     await call("DELETE", project, user="bob")
     await call("DELETE", project)
 
     assert [problem for answer in call.answers for problem in answer_complaints(REST, answer)] == []
-    assert _operations_without_success(call.answers) == {("GET", "/api/v1/realtime")}
+    # These two never end; what they send is checked below.
+    endless = {("GET", "/api/v1/realtime"), ("GET", "/api/v1/events/stream")}
+    assert _operations_without_success(call.answers) == endless
 
 
 def _operations_without_success(answers: list[Recorded]) -> set[tuple[str, str]]:
@@ -285,3 +305,44 @@ async def test_every_frame_of_a_conversation_is_as_described(pinging: Copydesk) 
     assert {frame["push"] for frame in editor.frames if "push" in frame} == {tag(push) for push in PUSHES}
     assert [problem for command in sent for problem in command_complaints(LIVE, command)] == []
     assert {command["op"] for command in sent} == {tag(command) for command in COMMANDS}
+
+
+# -- Server-Sent Events -----------------------------------------------------------------------------------------------
+
+
+async def test_every_event_of_a_stream_is_as_described(pinging: Copydesk) -> None:
+    project = await pinging.project()
+    reader, writer = await asyncio.open_connection("127.0.0.1", pinging.server.port)
+    try:
+        writer.write(
+            f"GET /api/v1/events/stream?topics=project:{project},projects,project:nowhere HTTP/1.1\r\n"
+            f"Host: localhost\r\nAuthorization: Bearer {pinging.token('alice', ttl_seconds=30)}\r\n\r\n".encode()
+        )
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        names: set[str] = set()
+        wanted = {"snapshot", "live", "unsubscribed", "token_expiring", "ping", "events"}
+        async with asyncio.timeout(20):
+            while not wanted <= names:
+                event = _fields(await reader.readuntil(b"\n\n"))
+                if "data" not in event:  # a comment line, for proxies
+                    continue
+                frame = json.loads(event["data"])
+                names.add(event["event"])
+                assert event["event"] == frame["push"]
+                assert frame_complaints(LIVE, frame) == []
+                if names >= {"live"} and "events" not in names:
+                    await pinging.call("PATCH", f"/projects/{project}", {"description": f"{len(names)}"})
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+    assert head.startswith("HTTP/1.1 200 ")
+    described = REST["paths"]["/api/v1/events/stream"]["get"]["responses"]["200"]["content"]
+    assert "Content-Type: text/event-stream" in head
+    assert list(described) == ["text/event-stream"]
+
+
+def _fields(event: bytes) -> dict[str, str]:
+    """The fields of one event (HTML standard, 9.2.6); each stands there once at most."""
+    lines = (line.partition(": ") for line in event.decode().splitlines() if line and not line.startswith(":"))
+    return {name: value for name, _, value in lines}

@@ -58,6 +58,8 @@ ROUTES: dict[str, dict[str, Action]] = {
     "/api/v1/openapi.json": {"GET": Action.ANYONE},
     "/api/v1/asyncapi.json": {"GET": Action.ANYONE},
     "/api/v1/realtime": {"GET": Action.ANYONE},
+    "/api/v1/events/stream": {"GET": Action.SIGNED_IN},
+    "/api/v1/events": {"GET": Action.SIGNED_IN},
     "/healthz": {"GET": Action.ANYONE},
     "/readyz": {"GET": Action.ANYONE},
     "/metrics": {"GET": Action.ANYONE},

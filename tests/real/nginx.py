@@ -67,7 +67,6 @@ class Nginx:
         self.port, self.tls_port = port, tls_port
         self.host = f"{SERVER_NAME}:{port}"
         self.url = f"http://127.0.0.1:{port}"
-        self.tls_url = f"https://127.0.0.1:{tls_port}"
 
     @property
     def access_log(self) -> str:
@@ -81,7 +80,7 @@ class Nginx:
 
 
 def start(folder: Path, upstreams: Sequence[int], *edits: Edit) -> Nginx:
-    """nginx before Copydesks on these ports of this machine, with its files in `folder`. Accepts connections at once."""
+    """nginx before Copydesks on these ports of this machine, its files in `folder`. Accepts connections at once."""
     plain, tls = _listening(), _listening()
     port, tls_port = plain.getsockname()[1], tls.getsockname()[1]
     text = SHIPPED.read_text(encoding="utf-8")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import socket
 import ssl
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +42,26 @@ class Client:
         self.proxy = proxy
         self.editors: list[Editor] = []
 
-    def token(self, user: str) -> str:
+    def token(self, user: str, roles: Sequence[str] = ()) -> str:
         """A bearer token."""
         settings = Settings(auth_secret="s" * 32)
-        return commands.token(settings, sub=user, roles=[], ttl_seconds=3600, name=None, email=None)
+        return commands.token(settings, sub=user, roles=roles, ttl_seconds=3600, name=None, email=None)
 
     async def request(
-        self, method: str, path: str, body: Any = None, *, user: str | None = "alice", host: str = "", **headers: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        user: str | None = "alice",
+        roles: Sequence[str] = (),
+        host: str = "",
+        **headers: str,
     ) -> HTTPResponse:
         """One request. Underscores in header names become hyphens."""
         sent = {"Host": host or self.proxy.host, **{name.replace("_", "-"): text for name, text in headers.items()}}
         if user is not None:
-            sent["Authorization"] = f"Bearer {self.token(user)}"
+            sent["Authorization"] = f"Bearer {self.token(user, roles)}"
         if body is not None:
             sent["Content-Type"] = "application/json"
         return await AsyncHTTPClient().fetch(
@@ -227,6 +234,14 @@ async def test_a_host_without_its_port_makes_the_page_look_like_another_site(
     assert (refused.code, problem(refused)["code"]) == (403, "cross_origin")
     seen = await wrong.call("GET", "/diagnostics", user=None)
     assert seen["host"] == nginx.SERVER_NAME  # where the page says which port is missing
+
+
+async def test_a_host_that_is_not_sent_on_is_named_in_the_refusal(
+    connect: Callable[..., Client], ports: list[int]
+) -> None:
+    response = await connect(ports, without("proxy_set_header Host")).request("GET", "/api/v1/config")
+    assert response.code == 404
+    assert "'copydesk'" in problem(response)["detail"]  # what nginx calls its upstream
 
 
 async def test_a_socket_of_another_site_is_refused_through_nginx(
@@ -452,6 +467,24 @@ async def test_switched_off_sockets_are_refused_through_nginx_with_the_reason(
     assert (refused.code, problem(refused)["code"]) == (403, "websockets_disabled")
 
 
+async def test_sockets_that_are_switched_off_at_run_time_close_on_every_process(
+    connect: Callable[..., Client], servers: list[Server]
+) -> None:
+    client = connect([server.port for server in servers])
+    bobs = [await client.editor() for _ in range(4)]
+    assert [len(server.connections) for server in servers] == [2, 2]
+    settings = "/admin/settings"
+
+    await client.call("PATCH", settings, {"websockets_enabled": False}, roles=["admin"])
+
+    for bob in bobs:
+        assert (await asyncio.wait_for(bob.closed, 20))[0] == 4409
+    assert problem(await client.refused_handshake())["code"] == "websockets_disabled"
+    assert (await client.call("GET", "/config", user=None))["transports"] == []
+    await client.call("PATCH", settings, {"websockets_enabled": None}, roles=["admin"])
+    assert (await client.call("GET", "/config", user=None))["transports"] == ["websocket"]
+
+
 # -- processes that come and go ---------------------------------------------------------------------------------------
 
 
@@ -534,43 +567,38 @@ async def test_when_no_process_is_there_nginx_says_so_as_the_api_would_and_recov
 # -- TLS, and something in front of nginx -----------------------------------------------------------------------------
 
 
+@configured(allowed_hosts=("localhost",))
 async def test_the_tls_lines_work_as_their_comment_says(
     connect: Callable[..., Client], servers: list[Server], tmp_path: Path
 ) -> None:
     await _add_user(servers[0].settings)
-    folder = tmp_path / "nginx-1"
-    client = connect([server.port for server in servers], lambda text: _with_tls(text, folder))
-    host = f"{nginx.SERVER_NAME}:{client.proxy.tls_port}"
-    trust = {"ca_certs": str(folder / "fullchain.pem")}
+    # A name that leads here, because TLS takes it from the address.
+    renamed = replaced(r"copydesk\.example", "localhost")
+    client = connect([server.port for server in servers], lambda text: _with_tls(renamed(text), tmp_path / "nginx-1"))
+    certificate = str(tmp_path / "nginx-1" / "fullchain.pem")
+    url = f"https://localhost:{client.proxy.tls_port}"
 
-    plain = await client.request("GET", "/x?y=z")
-    assert (plain.code, plain.headers["Location"]) == (308, f"https://{nginx.SERVER_NAME}/x?y=z")
+    plain = await client.request("GET", "/x?y=z", host="localhost")
+    assert (plain.code, plain.headers["Location"]) == (308, "https://localhost/x?y=z")
 
-    context = ssl.create_default_context(cafile=trust["ca_certs"])
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", client.proxy.tls_port, ssl=context, server_hostname=nginx.SERVER_NAME
+    answer = await AsyncHTTPClient().fetch(
+        f"{url}/api/v1/session",
+        method="POST",
+        headers={"Origin": url, "Content-Type": "application/json"},
+        body=json.dumps({"username": "bob", "password": "bob-password"}),
+        ca_certs=certificate,
     )
-    body = json.dumps({"username": "bob", "password": "bob-password"})
-    writer.write(
-        f"POST /api/v1/session HTTP/1.1\r\nHost: {host}\r\nOrigin: https://{host}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-    )
-    answer = (await reader.read()).decode()
-    writer.close()
-    await writer.wait_closed()
-    assert answer.startswith("HTTP/1.1 201 ")
-    cookie = next(line for line in answer.splitlines() if line.lower().startswith("set-cookie: "))
-    assert "__Host-copydesk_session=" in cookie
-    assert "Secure" in cookie
-    assert "Strict-Transport-Security: " in answer
+    cookie, *attributes = answer.headers["Set-Cookie"].split("; ")
+    assert cookie.startswith("__Host-copydesk_session=")
+    assert "Secure" in attributes
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
 
-    bob = await Editor.connect(
-        client.proxy.tls_url,
-        headers={"Host": host, "Origin": f"https://{host}", "Cookie": cookie.split(" ", 1)[1].partition(";")[0]},
-        validate_cert=False,  # its name is not in the address
-    )
+    bob = await Editor.connect(url, headers={"Origin": url, "Cookie": cookie}, ca_certs=certificate)
     client.editors.append(bob)
     assert "ok" in await bob.subscribe("projects")
+
+    with pytest.raises(ssl.SSLError):  # a client that asks for another name gets no certificate
+        await AsyncHTTPClient().fetch(f"https://127.0.0.1:{client.proxy.tls_port}/", validate_cert=False)
 
 
 async def test_behind_another_proxy_the_lines_in_the_documentation_find_the_real_client(
@@ -583,8 +611,7 @@ async def test_behind_another_proxy_the_lines_in_the_documentation_find_the_real
     def edit(text: str) -> str:
         local = [lines.replace("10.0.0.0/8", "127.0.0.2") for lines in (in_http, in_server)]
         text = replaced(r"(?=^upstream copydesk)", local[0])(text)
-        text = replaced(r"^ +proxy_set_header X-Forwarded-Proto \$scheme;$", local[1])(text)
-        return text
+        return replaced(r"^ +proxy_set_header X-Forwarded-Proto \$scheme;$", local[1])(text)
 
     client = connect(ports, edit)
     seen = await client.call(
@@ -650,13 +677,12 @@ def _family(kind: type[Refusal]) -> Iterator[type[Refusal]]:
 
 def _with_tls(text: str, folder: Path) -> str:
     """Make a certificate and run the command in the comment on the shipped file."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-        + ["-subj", f"/CN={nginx.SERVER_NAME}", "-addext", f"subjectAltName=DNS:{nginx.SERVER_NAME}"]
-        + ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")],
-        check=True,
-        capture_output=True,
-    )
+    name = re.search(r"server_name (?!_)(\S+);", text)
+    assert name is not None
+    making = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    naming = ["-subj", f"/CN={name[1]}", "-addext", f"subjectAltName=DNS:{name[1]}"]
+    writing = ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
+    subprocess.run([*making, *naming, *writing], check=True, capture_output=True)
     command = re.search(r"^# +(sed .*) /etc/nginx/conf\.d/copydesk\.conf$", text, re.MULTILINE)
     assert command is not None
     file = folder / "edited.conf"
