@@ -101,6 +101,14 @@ class Authenticator:
             issued_at=issued_at,
         )
 
+    async def confirm(self, identity: Identity) -> None:
+        """Whether what a handshake proved a while ago still holds. Raises `Unauthenticated`."""
+        session = identity.session_id
+        over = session is not None and await self._sessions.get(session) is None
+        user = await self._users.get(identity.user_id)
+        if over or user is None or user.refuses(identity.issued_at):
+            raise Unauthenticated("You have been signed out or disabled. Sign in again.")
+
     async def sign_in(self, username: str, password: str, *, address: str) -> SignedIn:
         """Start a session. Raises `Unauthenticated`, the same for every cause, `RateLimited` or `Busy`."""
         self._guesses.take(username, address)

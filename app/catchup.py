@@ -15,7 +15,7 @@ from bson import Timestamp
 from pymongo.errors import OperationFailure
 
 from app.changes import Change, needs_lookup, read_change
-from app.feed import AWAIT_MS, HISTORY_LOST, PIPELINE
+from app.feed import AWAIT_MS, ENDS, HISTORY_LOST, IMAGES, PIPELINE
 from app.history import History
 from app.position import Position, following, token_time
 from app.record import Record
@@ -32,6 +32,10 @@ class NotCovered(Exception):  # noqa: N818 - an answer to a client
     def __init__(self, reason: Literal["too_old", "too_many"]) -> None:
         super().__init__(reason)
         self.reason: Literal["too_old", "too_many"] = reason
+
+
+class HistoryEnded(Exception):  # noqa: N818 - says what happened
+    """The database was dropped in between: what comes after is another history."""
 
 
 class Past:
@@ -119,6 +123,8 @@ class CatchUp:
                             history.extend([Record(change)])
         except TimeoutError:
             raise NotCovered("too_many") from None
+        except HistoryEnded:
+            raise NotCovered("too_old") from None
         except OperationFailure as error:
             if error.code not in HISTORY_LOST:
                 raise
@@ -135,15 +141,14 @@ def _fail(answer: asyncio.Future[Past], error: Exception) -> None:
 async def read_stretch(database: Database, after: Position, until: Position) -> AsyncIterator[list[Change]]:
     """The watched changes after one position up to another, in order, in slices.
 
-    Raises `pymongo.errors.PyMongoError`; a code in `app.feed.HISTORY_LOST` means that the oplog does not reach back.
+    Raises `HistoryEnded` and `pymongo.errors.PyMongoError`; a code in `app.feed.HISTORY_LOST` means that the oplog does not reach back.
     """
     if after >= until:
         return
     stream = database.watch(
         PIPELINE,
-        full_document="whenAvailable",
-        full_document_before_change="whenAvailable",
         max_await_time_ms=AWAIT_MS,
+        **IMAGES,
         start_at_operation_time=Timestamp(*after.time),
     )
     async with stream:
@@ -154,6 +159,8 @@ async def read_stretch(database: Database, after: Position, until: Position) -> 
                 reached = token_time(stream.resume_token)
                 if reached is not None and reached >= until.time:
                     break
+            elif document["operationType"] in ENDS:
+                raise HistoryEnded
             else:
                 position = following(position, (document["clusterTime"].time, document["clusterTime"].inc))
                 if after < position <= until:

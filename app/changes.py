@@ -77,7 +77,7 @@ class Change(msgspec.Struct, kw_only=True):
 
 def needs_lookup(document: Mapping[str, Any]) -> bool:
     """Whether the stream carries no post-image where it should (the image option was lost, or the image expired)."""
-    return document["operationType"] in ("update", "replace") and document.get("fullDocument") is None
+    return document["operationType"] in ("insert", "update", "replace") and document.get("fullDocument") is None
 
 
 def read_change(

@@ -32,10 +32,11 @@ class Consequences:
         connections: Connections,
         runtime: Runtime,
         meta: meta.MetaStore,
-        apply_schema: Callable[[], Awaitable[None]],
+        repair: Callable[[], Awaitable[None]],
     ) -> None:
+        """`repair` puts back what the server needs in the database."""
         self._authenticator, self._connections = authenticator, connections
-        self._runtime, self._meta, self._apply_schema = runtime, meta, apply_schema
+        self._runtime, self._meta, self._repair_once = runtime, meta, repair
         self._tasks: set[asyncio.Task[None]] = set()
         runtime.on_change(self._obey)
 
@@ -81,16 +82,22 @@ class Consequences:
         self._authenticator.forget_all()
 
     async def close(self) -> None:
-        """Wait for what is under way."""
+        """End what is under way; the next start does it."""
+        for task in self._tasks:
+            task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
 
     async def _repair(self) -> None:
-        try:
-            await self._apply_schema()
-        except PyMongoError as error:
-            # The next start applies it; until then updates of the collection are told without their documents.
-            log.error("schema_not_applied", detail=str(error)[:300])  # noqa: TRY400 - the driver's traceback says nothing
+        """Until it is done: without it updates of the collection are told without their documents."""
+        while True:
+            try:
+                await self._repair_once()
+            except PyMongoError as error:
+                log.warning("schema_not_applied", detail=str(error)[:300])
+                await asyncio.sleep(1.0)
+            else:
+                return
 
     def _obey(self, before: RuntimeSettings, now: RuntimeSettings) -> None:
         if now.log_level != before.log_level:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 import structlog
 from bson import Timestamp
+from bson.errors import BSONError
 from pymongo.errors import OperationFailure, PyMongoError
 
 from app.position import Position, token_time
@@ -31,17 +32,36 @@ QUEUE_LIMIT = 20_000
 OPERATIONS = ("insert", "update", "replace", "delete", "drop", "rename")
 # Only on the collection and the operation: a filter on documents would make the own token fatal after a failover.
 # `to`: another collection may be renamed over one of ours, which is how `$out` writes.
-PIPELINE = [
+# The ends: without them the stream of a dropped database would die unexplained, and die again at every resume.
+ENDS = ("dropDatabase", "invalidate")
+PIPELINE: list[dict[str, Any]] = [
     {
         "$match": {
-            "operationType": {"$in": list(OPERATIONS)},
-            "$or": [{"ns.coll": {"$in": list(WATCHED)}}, {"to.coll": {"$in": list(WATCHED)}}],
+            "$or": [
+                {"operationType": {"$in": list(OPERATIONS)}, "ns.coll": {"$in": list(WATCHED)}},
+                {"operationType": {"$in": list(OPERATIONS)}, "to.coll": {"$in": list(WATCHED)}},
+                {"operationType": {"$in": list(ENDS)}},
+            ]
         }
     }
 ]
+IMAGES = {"full_document": "whenAvailable", "full_document_before_change": "whenAvailable"}
+_KEYS = {
+    "$project": {
+        **dict.fromkeys(("operationType", "ns", "to", "documentKey", "clusterTime", "wallTime"), 1),
+        "updateDescription.updatedFields.project_id": 1,
+    }
+}
+"""What is read of a change whose documents cannot be: over 16 MB, or not decodable."""
 
-HISTORY_LOST = frozenset({136, 234, 260, 280, 286, 10334, 9, 15, 40647, 50811})
+HISTORY_LOST = frozenset({136, 234, 260, 280, 286, 9, 15, 40647, 50811})
 """Error codes after which the same token would fail for ever: capped history, and tokens the server cannot use."""
+TOO_LARGE = 10334
+"""A change with its images is over 16 MB. It comes back at every resume with the same options."""
+
+Mode = Literal["normal", "careful", "keys"]
+"""How the stream is read. After a change that cannot be read: *careful*, one at a time, up to that change; then *keys*,
+that one change without its documents; then as before."""
 
 Lost = Literal["too_old", "unknown"]
 
@@ -106,6 +126,9 @@ class ChangeFeed:
         self._stopping = threading.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="change-stream")
         self._token: Mapping[str, Any] | None = None
+        self._mode: Mode = "normal"
+        self._stepped = False
+        """Whether the one change that is read by its keys came with the opening already."""
         self._heard_at = clock()
         self._failures = 0
         self._loop: asyncio.AbstractEventLoop
@@ -138,7 +161,7 @@ class ChangeFeed:
             fault: BaseException | None
             try:
                 stream = await self._open(start)
-            except PyMongoError as error:
+            except (PyMongoError, BSONError) as error:
                 fault = error
             else:
                 if start is not None:
@@ -147,18 +170,31 @@ class ChangeFeed:
                     start, lost, first = None, None, False
                 reading = self._loop.run_in_executor(self._executor, self._read, stream)
                 async for batch in self._handed_over(reading):
-                    self._failures = 0
+                    if batch.changes:
+                        self._failures = 0
                     yield batch
                 fault = _error_of(reading)
             if self._stopping.is_set():
                 return
-            self._count(fault)
+            if self._step(fault):
+                continue
             if isinstance(fault, OperationFailure) and fault.code in HISTORY_LOST:
                 # The oplog of a young database does not reach back: nothing is lost, there is nothing older.
                 lost = None if first else "too_old"
                 self._token = None
                 start = now = await self._now()
             await self._back_off()
+
+    def _step(self, fault: BaseException | None) -> bool:
+        """On the way around a change that cannot be read: choose how to read next. False where that is not the fault."""
+        if fault is None and self._mode != "normal":
+            self._mode = "normal"
+            return True
+        self._count(fault)
+        unreadable = isinstance(fault, BSONError) or getattr(fault, "code", None) == TOO_LARGE
+        if unreadable:
+            self._mode = "careful" if self._mode == "normal" else "keys"
+        return unreadable
 
     def _count(self, fault: BaseException | None) -> None:
         self._failures += 1
@@ -194,16 +230,17 @@ class ChangeFeed:
         """Open at a time, or after the last token. Raises `PyMongoError`."""
         place = {"start_after": self._token} if start is None else {"start_at_operation_time": Timestamp(*start.time)}
         stream = self._database.watch(
-            PIPELINE,
-            full_document="whenAvailable",
-            full_document_before_change="whenAvailable",
+            [*PIPELINE, _KEYS] if self._mode == "keys" else PIPELINE,
             max_await_time_ms=AWAIT_MS,
+            batch_size=None if self._mode == "normal" else 1,
+            **({} if self._mode == "keys" else IMAGES),
             **place,
         )
         # Motor opens the cursor with the first read; the document that this may bring is handed on like the others.
         first = await stream.try_next()
         self._heard_at = self._clock()
         self._take(first, stream.resume_token)
+        self._stepped = first is not None and self._mode == "keys"
         delegate: Stream = stream.delegate
         return delegate
 
@@ -216,19 +253,25 @@ class ChangeFeed:
 
     def _read(self, stream: Stream) -> None:
         """Runs in the reading thread until the stream ends, fails or is told to stop."""
+        mode = self._mode
         try:
-            while not self._stopping.is_set() and stream.alive:
+            while not self._stopping.is_set() and not self._stepped and stream.alive:
                 change = stream.try_next()
                 self._heard_at = self._clock()
                 self._take(change, None if change is not None else stream.resume_token)
+                if (mode == "keys" and change is not None) or (mode == "careful" and change is None):
+                    return
         finally:
             stream.close()
 
     def _take(self, change: Mapping[str, Any] | None, reached: Mapping[str, Any] | None) -> None:
         with self._lock:
             if change is not None:
-                self._piled.append(change)
                 self._token, self._reached = change["_id"], None
+                if change["operationType"] in ENDS:
+                    log.error("database_dropped", operation=change["operationType"])
+                    return
+                self._piled.append(change)
             elif reached is not None:
                 if reached == self._reached:
                     return
@@ -269,7 +312,7 @@ class ChangeFeed:
 def _error_of(reading: asyncio.Future[None]) -> BaseException | None:
     """How the reading ended. What is no driver's error is a defect of ours and is raised."""
     error = reading.exception()
-    if error is None or isinstance(error, PyMongoError):
+    if error is None or isinstance(error, PyMongoError | BSONError):
         return error
     raise error
 

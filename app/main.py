@@ -175,19 +175,19 @@ class Server:
             stale=lambda: self.feed.stale,
             spread=lambda: random.uniform(0.0, len(self.connections) * RESET_SPREAD_SECONDS),  # noqa: S311 - spreads load
         )
-        consequences = Consequences(
+        self._consequences = Consequences(
             authenticator=self._authenticator,
             connections=self.connections,
             runtime=self.runtime,
             meta=self._meta,
-            apply_schema=lambda: apply_schema(database),
+            repair=self._repair,
         )
         self._relay = Relay(
             feed=self.feed,
             history=self._history,
             hub=self.hub,
             access=self._access,
-            consequences=consequences,
+            consequences=self._consequences,
             database=database,
             metrics=self.metrics,
             report=self.report,
@@ -301,6 +301,13 @@ class Server:
 
     # -- what handlers ask ---------------------------------------------------------------------------------------------
 
+    async def _repair(self) -> None:
+        """After a drop: collections as they should be, and the epoch of the history that begins with them."""
+        database = self._connection.database
+        self._codec.renew(await meta.read_epoch(database))
+        await apply_schema(database)
+        await set_out(database)
+
     def _trusted(self) -> bool:
         return not self.feed.stale
 
@@ -350,6 +357,7 @@ class Server:
             await asyncio.wait(self._tasks, timeout=5)
         if hasattr(self, "_passwords"):
             await self._joiner.close()
+            await self._consequences.close()
             self._passwords.close()
 
     async def _drain(self, seconds: float) -> None:

@@ -55,6 +55,10 @@ class PositionCodec:
         self._keys = tuple(hmac.digest(secret, b"copydesk position 1", "sha256") for secret in secrets)
         self._epoch = epoch
 
+    def renew(self, epoch: bytes) -> None:
+        """Another history began: positions of the one before are unknown from here on."""
+        self._epoch = epoch
+
     def encode(self, position: Position) -> str:
         """44 characters of the URL-safe base 64 alphabet."""
         body = _BODY.pack(_FORMAT, self._epoch, *position)

@@ -37,7 +37,7 @@ class ProjectChange:
         return self.before != self.after
 
     def changes_role_of(self, identity: Identity) -> bool:
-        """Whether this changed what `identity` may do in the project. Its creation did not: there was nothing to see."""
+        """Whether this changed what `identity` may do. The project's creation did not: there was nothing to see."""
         return not self._created and _role(identity, self.before) != _role(identity, self.after)
 
     def for_listener(self, identity: Identity) -> bytes | None:

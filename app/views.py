@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import msgspec
+from pymongo.errors import OperationFailure
 
 from app.changes import access_of
 from app.hub import FRAME_BYTES, PROJECTS
 from app.permissions import Identity, project_role
 from app.position import Position
 from app.protocol import SNAPSHOT_PART, Frame, Snapshot, push
-from models.errors import Invalid, NotFound
+from models.errors import Busy, Invalid, NotFound
 from models.project import ProjectAccess, visible_to
-from models.snapshot import ProjectSnapshot, SnapshotStore
+from models.snapshot import NotYet, ProjectSnapshot, SnapshotStore
 
 INBOX = "inbox"
+T = TypeVar("T")
+
+PATIENCE_TRIES, PATIENCE_SECONDS = 40, 0.25
+_SNAPSHOT_UNAVAILABLE = 246
 READS_AT_ONCE = 8
 """Snapshots read at the same time, so that a storm of subscribers leaves the database to the others."""
 
@@ -50,9 +55,8 @@ class Views:
             return View(time=self._here().time, frames=frames)
         if topic == PROJECTS:
             async with self._reads:
-                time, projects = await self._snapshots.projects(
-                    visible_to(identity.user_id, identity.groups, sees_everything=identity.sees_everything)
-                )
+                visible = visible_to(identity.user_id, identity.groups, sees_everything=identity.sees_everything)
+                time, projects = await _patiently(lambda: self._snapshots.projects(visible))
             return View(time=time, frames=_frames(topic, [("projects", one) for one in projects], ("projects",)))
         view = await self._shared_view(topic, topic.removeprefix("project:"))
         if view.access is None or project_role(identity, view.access) is None:
@@ -70,7 +74,7 @@ class Views:
                 if shared.view is None or shared.served < ticket:
                     shared.served = shared.tickets - 1
                     async with self._reads:
-                        snapshot = await self._snapshots.project(project_id)
+                        snapshot = await _patiently(lambda: self._snapshots.project(project_id))
                     shared.view = View(
                         time=snapshot.time,
                         access=access_of(snapshot.project),
@@ -81,6 +85,20 @@ class Views:
             shared.users -= 1
             if shared.users == 0:
                 del self._shared[topic]
+
+
+async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
+    """A collection that was just dropped is back within a moment. Raises `Busy` where it is not."""
+    for _ in range(PATIENCE_TRIES):
+        try:
+            return await read()
+        except NotYet:
+            await asyncio.sleep(PATIENCE_SECONDS)
+        except OperationFailure as error:
+            if error.code != _SNAPSHOT_UNAVAILABLE:
+                raise
+            await asyncio.sleep(PATIENCE_SECONDS)
+    raise Busy("The database is being set up.", retry_after=2.0)
 
 
 def check_topic(topic: str) -> None:

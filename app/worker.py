@@ -15,7 +15,7 @@ import structlog
 from pymongo.errors import OperationFailure, PyMongoError
 
 from app.activity_log import activities_of
-from app.catchup import read_stretch
+from app.catchup import HistoryEnded, read_stretch
 from app.changes import Change
 from app.feed import HISTORY_LOST
 from app.lease import Lease
@@ -113,8 +113,8 @@ class Worker:
         try:
             async for changes in read_stretch(self._database, self._done, until):
                 await self._work_off(changes)
-        except OperationFailure as error:
-            if error.code not in HISTORY_LOST:
+        except (HistoryEnded, OperationFailure) as error:
+            if isinstance(error, OperationFailure) and error.code not in HISTORY_LOST:
                 raise
             log.exception("activities_lost", since=self._done.time, until=until.time)
         await self._save(max(until, self._done))

@@ -30,8 +30,12 @@ class ProjectSnapshot(msgspec.Struct, kw_only=True):
     comments: list[Comment]
 
 
+class NotYet(Exception):  # noqa: N818 - says what it is
+    """A collection was dropped and is not there yet, or not at a time that can be read: try again in a moment."""
+
+
 class SnapshotStore:
-    """Reads snapshots on the primary, in one snapshot session each."""
+    """Reads snapshots on the primary, in one snapshot session each. Raises `NotYet`, and what the driver raises."""
 
     def __init__(self, database: Database, *, report: Report) -> None:
         self._database, self._report = database, report
@@ -43,9 +47,8 @@ class SnapshotStore:
             reply = await self._database.command(
                 {"find": "projects", "filter": {"_id": project_id, "deleted_at": None}, "limit": 1}, session=session
             )
-            cursor = reply["cursor"]
-            time = (cursor["atClusterTime"].time, cursor["atClusterTime"].inc)
-            projects = self._fitting("projects", Project, cursor["firstBatch"])
+            time = _time_of(reply)
+            projects = self._fitting("projects", Project, reply["cursor"]["firstBatch"])
             snapshot = ProjectSnapshot(time=time, project=projects[0] if projects else None, items=[], comments=[])
             if snapshot.project is None:
                 return snapshot
@@ -67,7 +70,7 @@ class SnapshotStore:
         async with await self._database.client.start_session(snapshot=True) as session:
             # The cheapest read there is: its bare reply tells the time that the whole session is of.
             reply = await self._database.command({"find": "meta", "filter": {"_id": ""}, "limit": 1}, session=session)
-            time = (reply["cursor"]["atClusterTime"].time, reply["cursor"]["atClusterTime"].inc)
+            time = _time_of(reply)
             projects: list[Project] = []
             found = self._database.projects.find(
                 {"deleted_at": None, **visible}, session=session, batch_size=BATCH
@@ -85,3 +88,11 @@ class SnapshotStore:
             except Unfit as problem:
                 self._report(collection, document.get("_id"), str(problem))
         return fitting
+
+
+def _time_of(reply: Mapping[str, Any]) -> tuple[int, int]:
+    """The time of the snapshot that a command was answered from; a collection that does not exist has none."""
+    moment = reply["cursor"].get("atClusterTime")
+    if moment is None:
+        raise NotYet
+    return moment.time, moment.inc

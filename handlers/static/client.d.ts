@@ -1,6 +1,7 @@
 // Types of the public client module. What stands here stays; see docs/client.md.
 
 /** connecting: not yet. live: every topic is current. catching_up: connected, a topic is not current yet.
+ *  The server may not hear from its database: then it is catching_up as well, with a reason.
  *  offline: trying again. disabled: no live updates, and no trying until `refresh()`; REST works. */
 export type ClientState = "connecting" | "live" | "catching_up" | "offline" | "disabled";
 
@@ -65,7 +66,7 @@ export interface Answer<T = any> {
 
 export interface Client {
   readonly state: ClientState;
-  /** Why it is offline or disabled. */
+  /** Why it is offline or disabled, or not live though connected. */
   readonly reason: Reason | null;
   /** Who the server says we are; null until the first connection. */
   readonly user: { id: string; name: string } | null;

@@ -10,6 +10,7 @@ export { ProblemError, idempotencyKey };
 
 // Everybody gets the same event at the same moment; they need not all fetch at the same moment.
 const SPREAD_MS = 300;
+const DATABASE_AWAY = { code: "stale", detail: "The server does not hear from its database." };
 
 /** Connects, and stays connected until `close()`. Without a token the session cookie of this site is used. */
 export function connect({ url = location.origin, token } = {}) {
@@ -35,6 +36,8 @@ class Client {
   #state = "connecting";
   #reason = null;
   #user = null;
+  // A ping said that what the server knows is old. The connection is fine then, and yet nothing is live.
+  #databaseAway = false;
 
   constructor(origin, credentials) {
     this.#rest = new Rest(origin, credentials);
@@ -98,6 +101,7 @@ class Client {
 
   #connectionChanged() {
     const { state, withoutSockets } = this.#connection;
+    this.#databaseAway = false;
     for (const topic of this.#topics.values()) {
       if (state === "ready") this.#join(topic);
       else {
@@ -154,6 +158,8 @@ class Client {
     switch (push.push) {
       case "ping":
         if (push.position) for (const { replica } of this.#topics.values()) replica.reached(push.position);
+        this.#databaseAway = push.stale === true;
+        this.#settle();
         return;
       case "drain":
         this.#connection.postpone(push.reconnect_in_ms);
@@ -166,6 +172,7 @@ class Client {
         return;
       default:
         if (!topic) return;
+        if (push.push === "events") this.#databaseAway = false;
         this.#update(topic, (replica) => replica.receive(push));
         if (push.push === "live") topic.failures = 0;
     }
@@ -185,9 +192,10 @@ class Client {
 
   /** Works out the state in one word, and says so when it changed. */
   #settle() {
-    const { state: connected, reason } = this.#connection;
+    const { state: connected } = this.#connection;
     const behind = [...this.#topics.values()].some(({ replica }) => !["live", "gone"].includes(replica.state));
-    const state = connected === "ready" ? (behind ? "catching_up" : "live") : connected;
+    const state = connected === "ready" ? (behind || this.#databaseAway ? "catching_up" : "live") : connected;
+    const reason = this.#databaseAway ? DATABASE_AWAY : this.#connection.reason;
     if (state === this.#state && reason?.code === this.#reason?.code) return;
     this.#state = state;
     this.#reason = reason;

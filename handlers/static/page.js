@@ -46,10 +46,12 @@ class Page {
 
   /** A REST call; when the session is over the page asks to sign in again, and what was typed stays. */
   async request(method, path, options) {
+    const { client } = this;
     try {
-      return await this.client.request(method, path, options);
+      return await client.request(method, path, options);
     } catch (error) {
-      if (error.status === 401) this.#showSignIn("Your session is over. Sign in to go on; what you typed is kept.");
+      // A late answer must not throw away what is being typed into the form.
+      if (error.status === 401 && client === this.client) this.#sessionOver();
       throw error;
     }
   }
@@ -111,6 +113,10 @@ class Page {
     this.#showSignIn("You are signed out.");
   }
 
+  #sessionOver() {
+    this.#showSignIn("Your session is over. Sign in to go on; what you typed is kept.");
+  }
+
   #showSignIn(message) {
     this.client?.close();
     this.client = null;
@@ -152,9 +158,8 @@ class Page {
     setText($("connection"), CONNECTION_WORDS[state]);
     clearTimeout(this.#bannerTimer);
     if (state === "live") this.#hideBanner();
-    else if (reason?.code === "unauthenticated") {
-      this.#showSignIn("Your session is over. Sign in to go on; what you typed is kept.");
-    } else if (state === "disabled") this.#showNotLive(reason);
+    else if (reason?.code === "unauthenticated") this.#sessionOver();
+    else if (state === "disabled") this.#showNotLive(reason);
     else this.#bannerTimer = setTimeout(() => this.#showInterrupted(), BANNER_AFTER_MS);
   }
 
@@ -167,7 +172,7 @@ class Page {
       ]);
     } else if (state === "offline") this.#showBanner("No connection. What you see may be out of date. Trying again.");
     else if (state === "connecting") this.#showBanner("Connecting.");
-    else this.#showBanner("Catching up with what happened meanwhile.");
+    else this.#showBanner(reason?.detail ?? "Catching up with what happened meanwhile.");
   }
 
   #showNotLive(reason, links = []) {
@@ -176,13 +181,14 @@ class Page {
   }
 
   async #refresh(button) {
+    const { client } = this;
     setText(button, "Refreshing");
     try {
-      await this.client.refresh();
+      await client.refresh();
       setText(button, "Refresh");
     } catch (error) {
-      if (error.status === 401) this.#showSignIn("Your session is over. Sign in to go on; what you typed is kept.");
       setText(button, "Try again");
+      if (error.status === 401 && client === this.client) this.#sessionOver();
     }
   }
 

@@ -82,6 +82,9 @@ async def open_modules(browser: Browser, *, clock: bool = False) -> tuple[Page, 
     await page.route(f"{ORIGIN}/**", rest.answer)
     await page.add_init_script(_SOCKET)
     if clock:
-        await page.clock.install()
+        await page.clock.install(time="2026-01-01T09:00:00Z")
     await page.goto(ORIGIN)
+    if clock:
+        # An installed clock goes on by itself; a stopped one goes on when the test says so.
+        await page.clock.pause_at("2026-01-01T10:00:00Z")
     return page, rest

@@ -120,6 +120,20 @@ async def test_pings_are_answered(tab: Tab) -> None:
     assert await tab.run("sockets[0].say({ push: 'ping' }); return sockets[0].sent.at(-1)") == {"op": "pong"}
 
 
+async def test_it_is_not_live_while_the_server_does_not_hear_from_its_database(tab: Tab) -> None:
+    await tab.connected()
+    assert await tab.run(
+        """
+        states.length = 0;
+        const events = { push: "events", topic: "project:p", position: "p2", events: [] };
+        const ping = (stale) => ({ push: "ping", stale });
+        for (const push of [ping(true), ping(false), ping(true), events, ping(true)]) sockets[0].say(push);
+        sockets[0].end(1006);
+        return states;
+        """
+    ) == [["catching_up", "stale"], ["live", None]] * 2 + [["catching_up", "stale"], ["offline", "lost"]]
+
+
 async def test_35_seconds_of_silence_are_a_broken_connection(tab: Tab) -> None:
     await tab.connected()
     await tab.pass_time(25)

@@ -11,8 +11,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+import pytest
 
 from tests.conftest import Copydesk
+
+def started_with(**settings: Any) -> pytest.MarkDecorator:
+    """Marks a test: its `copydesk` has these settings."""
+    return pytest.mark.parametrize("copydesk", [settings], indirect=True, ids=[""])
+
 
 PATH = "/api/v1/realtime"
 TEXT, BINARY, CLOSE = 1, 2, 8
@@ -42,6 +48,8 @@ class RawSocket:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
+        self._frames: list[bytes] = []
+        self._holding = False
 
     @classmethod
     async def open(cls, copydesk: Copydesk, *, receive_buffer: int | None = None) -> RawSocket:
@@ -96,11 +104,23 @@ class RawSocket:
             header = struct.pack(">BBH", 0x80 | opcode, 0x80 | 126, length)
         else:
             header = struct.pack(">BBQ", 0x80 | opcode, 0x80 | 127, length)
-        self.writer.write(header + bytes(4) + payload)
+        self._frames.append(header + bytes(4) + payload)
+        if not self._holding:
+            self.flush()
 
     def say(self, **command: Any) -> None:
         """One command."""
         self.send(json.dumps(command).encode())
+
+    def hold(self) -> None:
+        """Keep what is sent until `flush`, so that it arrives in one piece."""
+        self._holding = True
+
+    def flush(self) -> None:
+        """Send what was kept."""
+        self._holding = False
+        self.writer.write(b"".join(self._frames))
+        self._frames.clear()
 
     async def frame(self) -> tuple[int, bytes]:
         """The next frame: opcode and payload."""

@@ -252,10 +252,9 @@ async def test_a_poll_waits_for_news_and_brings_it(copydesk: Copydesk) -> None:
 
 
 async def test_a_poll_that_hears_nothing_moves_on(copydesk: Copydesk) -> None:
-    project = await copydesk.project()
-    begun = await _poll(copydesk, f"project:{project}")
+    begun = await _poll(copydesk, "inbox")
     await copydesk.project("Elsewhere")
-    answer = await _poll(copydesk, f"project:{project}", since=begun["position"], wait=0.5)
+    answer = await _poll(copydesk, "inbox", since=begun["position"], wait=0.5)
     assert answer["pushes"] == []
     assert answer["position"] != begun["position"]
 

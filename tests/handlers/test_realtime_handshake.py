@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 from tornado.ioloop import IOLoop
 
 from tests.conftest import Copydesk
-from tests.handlers.raw_socket import RawSocket, shake, sign_in
-
-
-@pytest.fixture
-def copydesk(start_server: Callable[..., Copydesk], request: pytest.FixtureRequest) -> Copydesk:
-    """A server with the settings that the test is marked with (`started_with`)."""
-    return start_server(**getattr(request, "param", {}))
-
-
-def started_with(**settings: Any) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("copydesk", [settings], indirect=True, ids=[""])
+from tests.handlers.raw_socket import RawSocket, shake, sign_in, started_with
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ def processes(mongodb_uri: str, database_name: str) -> Iterator[tuple[Process, P
     """Two processes of the command line, on the test's database."""
     settings = {name: ",".join(value) for name, value in BEHIND_NGINX.items()}
     settings |= {"mongodb_uri": mongodb_uri, "mongodb_database": database_name, "auth_secret": "s" * 32}
+    settings |= {"drain_seconds": "1"}  # so that stopping them takes no longer
     first = Process(**settings)
     second = Process(**settings)
     yield first, second
