@@ -141,7 +141,8 @@ def _fail(answer: asyncio.Future[Past], error: Exception) -> None:
 async def read_stretch(database: Database, after: Position, until: Position) -> AsyncIterator[list[Change]]:
     """The watched changes after one position up to another, in order, in slices.
 
-    Raises `HistoryEnded` and `pymongo.errors.PyMongoError`; a code in `app.feed.HISTORY_LOST` means that the oplog does not reach back.
+    Raises `HistoryEnded`, and `pymongo.errors.PyMongoError`: with a code in `app.feed.HISTORY_LOST` where the oplog
+    does not reach back.
     """
     if after >= until:
         return

@@ -74,11 +74,11 @@ class Connection(Protocol):
     def leave(self, code: CloseCode) -> None: ...
 
 
-class FeedHealth(Protocol):
+class Health(Protocol):
     """What pings say about the feed."""
 
     @property
-    def silent_seconds(self) -> float: ...
+    def lag_seconds(self) -> float: ...
 
     @property
     def stale(self) -> bool: ...
@@ -91,14 +91,14 @@ class Connections:
         self,
         *,
         hub: Hub,
-        feed: FeedHealth,
+        health: Health,
         encode: Callable[[Position], str],
         limits: Callable[[], Limits],
         ping_seconds: float,
         clock: Callable[[], float] = time.monotonic,
         choose: Callable[[int], int] = random.randrange,
     ) -> None:
-        self._hub, self._feed, self._encode, self._limits = hub, feed, encode, limits
+        self._hub, self._health, self._encode, self._limits = hub, health, encode, limits
         self._ping_seconds, self._clock, self._choose = ping_seconds, clock, choose
         self._slots: list[dict[str, Connection]] = [{} for _ in range(max(1, round(ping_seconds)))]
         self._slot_of: dict[str, int] = {}
@@ -195,8 +195,8 @@ class Connections:
 
     def _pings(self) -> tuple[Frame, Frame]:
         ping = Ping(
-            lag_ms=round(self._feed.silent_seconds * 1000),
-            stale=self._feed.stale,
+            lag_ms=round(self._health.lag_seconds * 1000),
+            stale=self._health.stale,
             time=stamp(utc_now()),
             position=self._encode(self._hub.position),
         )

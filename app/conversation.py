@@ -79,16 +79,20 @@ class Conversation:
         authenticator: Authenticator,
         ping_seconds: float,
         admit: Callable[[Identity], None],
+        refused: Callable[[Refusal], None],
         later: Later,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`handshake`: who the handshake's bearer or cookie says it is. `admit` may refuse a user (`RateLimited`)."""
+        """`handshake`: who the handshake's bearer or cookie says it is.
+
+        `admit` may refuse a user (`RateLimited`); `refused` counts what is refused.
+        """
         self.connection_id = connection_id
         self.identity: Identity | None = None
         self._listener, self._handshake = listener, handshake
         self._hub, self._joiner, self._authenticator = hub, joiner, authenticator
-        self._ping_seconds, self._admit = ping_seconds, admit
+        self._ping_seconds, self._admit, self._refused = ping_seconds, admit, refused
         self._later, self._clock, self._wall_clock = later, clock, wall_clock
         self._timers: list[Timer] = []
         self._subscriptions: dict[str, Subscription] = {}
@@ -119,14 +123,14 @@ class Conversation:
         try:
             await self._carry_out(command)
         except Refusal as refusal:
-            self._listener.send(reply_error(command.id, refusal))
+            self._refuse(command.id, refusal)
         except Exception as error:
             # One client's fault must not be another's: it is told, and logged where it is ours.
             answer = translate(error)
             if answer is None:
                 log.exception("command_failed", connection_id=self.connection_id)
                 answer = Internal()
-            self._listener.send(reply_error(command.id, answer))
+            self._refuse(command.id, answer)
 
     def end(self) -> None:
         """The connection is gone: stop listening. Fine to call twice."""
@@ -141,7 +145,7 @@ class Conversation:
     def close(self, code: CloseCode, refusal: Refusal | None = None) -> None:
         """Say why, then close."""
         if refusal is not None:
-            self._listener.send(reply_error(None, refusal))
+            self._refuse(None, refusal)
         self._over = True
         self._listener.leave(code)
 
@@ -172,11 +176,11 @@ class Conversation:
             identity = await self._identify(command)
             self._admit(identity)
         except (Unauthenticated, TokenExpired) as refusal:
-            self._listener.send(reply_error(command.id, refusal))
+            self._refuse(command.id, refusal)
             self.close(CloseCode.UNAUTHENTICATED, refusal)
             return
         except RateLimited as refusal:
-            self._listener.send(reply_error(command.id, refusal))
+            self._refuse(command.id, refusal)
             self.close(CloseCode.TRY_LATER, refusal)
             return
         if self._over:
@@ -259,16 +263,20 @@ class Conversation:
             self._later(max(0.0, left - EXPIRY_NOTICE_SECONDS), announce),
         ]
 
+    def _refuse(self, command_id: int | None, refusal: Refusal) -> None:
+        self._refused(refusal)
+        self._listener.send(reply_error(command_id, refusal))
+
     def _hear_nonsense(self, problem: BadCommand) -> None:
         if not isinstance(problem.refusal, Malformed):
-            self._listener.send(reply_error(problem.command_id, problem.refusal))
+            self._refuse(problem.command_id, problem.refusal)
             return
         now = self._clock()
         self._bad_messages.append(now)
         if len(self._bad_messages) == MALFORMED_LIMIT and now - self._bad_messages[0] <= MALFORMED_WINDOW_SECONDS:
             self.close(CloseCode.MALFORMED, problem.refusal)
         else:
-            self._listener.send(reply_error(None, problem.refusal))
+            self._refuse(None, problem.refusal)
 
 
 def _moment(unix_time: float) -> str:

@@ -186,7 +186,7 @@ class ChangeFeed:
             await self._back_off()
 
     def _step(self, fault: BaseException | None) -> bool:
-        """On the way around a change that cannot be read: choose how to read next. False where that is not the fault."""
+        """On the way around a change that cannot be read: choose how to read next. False where that is no cure."""
         if fault is None and self._mode != "normal":
             self._mode = "normal"
             return True

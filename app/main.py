@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from prometheus_client import Counter
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
@@ -25,6 +24,7 @@ from app.database import Connection as DatabaseConnection
 from app.feed import ChangeFeed
 from app.follower import Sources
 from app.forwarded import Proxies
+from app.gauges import Gauges
 from app.guesses import Guesses
 from app.history import History
 from app.hub import Hub
@@ -80,7 +80,6 @@ class Server:
         self.port = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
-        self._counted: dict[Counter, int] = {}
 
     @property
     def database(self) -> Database:
@@ -92,6 +91,17 @@ class Server:
         """Where it listens."""
         host = self.settings.address if ":" not in self.settings.address else f"[{self.settings.address}]"
         return f"http://{host}:{self.port}"
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far what listeners see is behind the database, as far as anyone can tell."""
+        silent = self.feed.silent_seconds
+        return max(self._relay.lag_seconds, silent if silent > 1.0 else 0.0)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the feed has lost touch with the database."""
+        return self.feed.stale
 
     # -- start --------------------------------------------------------------------------------------------------------
 
@@ -147,7 +157,7 @@ class Server:
         )
         self.connections = Connections(
             hub=self.hub,
-            feed=self.feed,
+            health=self,
             encode=self._codec.encode,
             limits=lambda: self.runtime.now,
             ping_seconds=settings.ping_seconds,
@@ -207,7 +217,16 @@ class Server:
             retention=timedelta(days=settings.activity_retention_days),
             metrics=self.metrics,
         )
-        self.metrics.measure(self._measure)
+        self.metrics.measure(
+            Gauges(
+                self.metrics,
+                hub=self.hub,
+                connections=self.connections,
+                history=self._history,
+                feed=self.feed,
+                lag_seconds=lambda: self.lag_seconds,
+            ).read
+        )
 
     def _listen(self) -> None:
         edge = Edge(
@@ -315,29 +334,6 @@ class Server:
         return Readiness(
             database=not self.feed.stale, feed=self._relay.positioned.is_set(), draining=self._draining
         )
-
-    def _measure(self) -> None:
-        """What is known anyway is read when somebody asks for the metrics."""
-        metrics = self.metrics
-        for transport in ("websocket", "sse"):
-            live = sum(connection.transport == transport for connection in self.connections)
-            metrics.connections.labels(transport).set(live)
-        metrics.connections.labels("poll").set(len(self.connections.polls))
-        metrics.topics.set(self.hub.topics)
-        metrics.subscriptions.set(self.hub.subscriptions)
-        metrics.pending_bytes.set(sum(connection.pending_bytes for connection in self.connections))
-        metrics.history_events.set(len(self._history))
-        metrics.history_bytes.set(self._history.bytes)
-        metrics.stream_lag_seconds.set(self.feed.silent_seconds)
-        metrics.stream_stale.set(int(self.feed.stale))
-        for counter, total in (
-            (metrics.deliveries, self.hub.deliveries),
-            (metrics.frames_out, self.connections.frames_out),
-            (metrics.bytes_out, self.connections.bytes_out),
-            *((metrics.stream_reopenings.labels(reason), n) for reason, n in self.feed.reopened.items()),
-        ):
-            counter.inc(total - self._counted.get(counter, 0))
-            self._counted[counter] = total
 
     # -- stop ---------------------------------------------------------------------------------------------------------
 

@@ -63,6 +63,9 @@ class Argument(Protocol):
     @property
     def summary(self) -> str: ...
 
+    @property
+    def required(self) -> bool: ...
+
 
 class Operation(Protocol):
     """What a handler says about one of its verbs (`handlers.operation.Operation`)."""
@@ -216,6 +219,7 @@ def _parameters(method: str, operation: Operation, described: shapes.Described) 
         {
             "name": argument.name,
             "in": "query",
+            **({"required": True} if argument.required else {}),
             **({"description": argument.summary} if argument.summary else {}),
             "schema": described.schema(argument.shape),
         }

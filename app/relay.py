@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
@@ -64,6 +65,8 @@ class Relay:
         self._consequences, self._database = consequences, database
         self._metrics, self._report = metrics, report
         self._position = Position(0, 0)
+        self.lag_seconds = 0.0
+        """How old the last change was when it arrived here; 0 once everything that there was has been worked off."""
         self._due: tuple[float, float] = (math.inf, math.inf)
         self.observers: list[Callable[[Sequence[Change]], None]] = []
         """Told of every slice of changes after the listeners; must not block or raise."""
@@ -84,6 +87,7 @@ class Relay:
                 await asyncio.sleep(0)
             if batch.reached is not None:
                 self._reach(Position(*batch.reached))
+                self.lag_seconds = 0.0
             # Not at the first pause of the stream: where others never stop writing there is none.
             if self._position.time >= self._due:
                 self.positioned.set()
@@ -116,6 +120,9 @@ class Relay:
             self._metrics.events_in.labels(change.collection, change.operation).inc()
             if change.problem is not None:
                 self._report(change.collection, document["documentKey"]["_id"], change.problem)
+        moment = documents[-1].get("wallTime") if documents else None
+        if isinstance(moment, datetime):
+            self.lag_seconds = max(0.0, (utc_now() - moment).total_seconds())
         self._publish(changes)
 
     def _read(

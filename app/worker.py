@@ -129,6 +129,7 @@ class Worker:
 
     async def _load(self) -> Position:
         """Where the last holder got to."""
+        await set_out(self._database)  # again, where somebody dropped the collection meanwhile
         document = await self._database.leases.find_one({"_id": _PROGRESS_ID})
         return Position(**document["position"])
 

@@ -153,7 +153,7 @@ class ConnectionsHandler(ApiHandler):
         limit, after = self.query("limit", default=LIMIT), self.query("cursor", default="")
         # Ids are time-ordered; the id of the last one shown is all that a cursor has to hold.
         found = sorted((one for one in self.connections if one.id > after), key=lambda one: one.id)
-        self.reply(
+        self.reply_page(
             Page(
                 items=[_public(connection) for connection in found[:limit]],
                 next_cursor=found[limit - 1].id if len(found) > limit else UNSET,

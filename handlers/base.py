@@ -172,6 +172,9 @@ class ApiHandler(StreamedHandler):
         declared = next(query for query in self.operation.query if query.name == name)
         values = self.get_query_arguments(name, strip=False)
         if not values:
+            if declared.required:
+                missing = errors.FieldError(f"?{name}", "missing")
+                raise errors.Invalid(f"The query argument {name!r} is missing.", errors=(missing,))
             return default
         if len(values) > 1:
             raise errors.Invalid(f"The query argument {name!r} is given twice.")

@@ -37,7 +37,12 @@ UNACKNOWLEDGED_MS = 45_000
 Topics = Annotated[str, Meta(min_length=1, max_length=MAX_TOPICS * 81, description="Separated by commas.")]
 Since = Annotated[str, Meta(max_length=1000, description="A position; absent: see docs/protocol.md.")]
 
-TOPICS = Query(name="topics", shape=Topics, summary="`project:<id>`, `projects`, `inbox`; separated by commas.")
+TOPICS = Query(
+    name="topics",
+    shape=Topics,
+    summary="`project:<id>`, `projects`, `inbox`; separated by commas.",
+    required=True,
+)
 SINCE = Query(name="since", shape=Since, summary="The position from which to go on.")
 _REFUSALS = (errors.RateLimited, errors.Unavailable, errors.Unauthenticated, errors.Invalid)
 
@@ -85,9 +90,7 @@ class EventStreamHandler(ApiHandler):
         self._closing = False
 
     async def get(self) -> None:
-        topics = _topics(self.query("topics", ""))
-        if topics == [""]:
-            raise errors.Invalid("The query argument 'topics' is missing.")
+        topics = _topics(self.query("topics"))
         since = self.request.headers.get("Last-Event-ID") or self.query("since")
         snapshot = self.query("snapshot", default=True)
         identity = self.caller
@@ -262,9 +265,7 @@ class EventPollHandler(ApiHandler):
         self._poll: Poll | None = None
 
     async def get(self) -> None:
-        topics = _topics(self.query("topics", ""))
-        if topics == [""]:
-            raise errors.Invalid("The query argument 'topics' is missing.")
+        topics = _topics(self.query("topics"))
         if not self.ready():
             raise errors.Unavailable("This server is not ready yet, or is stopping.", retry_after=2.0)
         self._poll = Poll(self.sources, self.caller)

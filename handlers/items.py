@@ -11,7 +11,7 @@ from app.permissions import Action, may, project_role
 from app.strict_json import convert, parse
 from handlers.base import BODY_LIMIT, BULK_BODY_LIMIT, ApiHandler, Edge, Operation, Query, list_query
 from models.bulk import BULK_LIMIT, BulkAnswer, NewItems, StatusChange, refuse_repeats
-from models.errors import Conflict, DuplicateContent, FieldError, Forbidden, Invalid, StaleVersion, TooLarge
+from models.errors import Conflict, DuplicateContent, Forbidden, StaleVersion, TooLarge
 from models.fields import ShortText, UserId
 from models.item import PUBLISHER_STATUSES, Item, ItemPatch, Language, NewItem, Status
 from models.item_store import CONTENT_SORT, DEFAULT_SORT, SORTS, ItemFilter, ItemStore
@@ -171,7 +171,7 @@ class ContentItemsHandler(ItemsBaseHandler):
             summary="Find out which projects hold a content, in which versions and languages",
             action=Action.SIGNED_IN,
             query=list_query(
-                Query(name="content_id", shape=ShortText, summary="Required: the content's id in the CMS.")
+                Query(name="content_id", shape=ShortText, summary="The content's id in the CMS.", required=True)
             ),
             answer=Page[Item],
         ),
@@ -179,8 +179,6 @@ class ContentItemsHandler(ItemsBaseHandler):
 
     async def get(self) -> None:
         content_id = self.query("content_id")
-        if content_id is None:
-            raise Invalid("The query argument 'content_id' is missing.", errors=(FieldError("?content_id", "missing"),))
         request = self.page_request(default_sort=CONTENT_SORT)
         holders = await self.items.holders(content_id)
         visible = [project_id for project_id in holders if await self.may_see(project_id)]

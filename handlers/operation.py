@@ -28,6 +28,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     shape: Any = str
     """The type that the text is read as: `str`, `int`, `bool`, a `Literal` or an annotated one."""
     summary: str = ""
+    required: bool = False
 
 
 def list_query(*filters: Query, sorts: Iterable[str] = ()) -> tuple[Query, ...]:

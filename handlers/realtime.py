@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import msgspec
 import structlog
-from tornado.websocket import WebSocketHandler
+from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
 from app.connections import Connections
 from app.conversation import Conversation
@@ -24,6 +24,7 @@ from app.metrics import Transport
 from app.permissions import Action
 from app.protocol import HELLO_SECONDS, SUBPROTOCOL, CloseCode, Frame
 from app.runtime import Runtime
+from handlers.frames import FrameProtocol
 from handlers.operation import Edge, Operation
 from handlers.outbox import Outbox
 from handlers.refusing import Handler, same_origin
@@ -173,6 +174,12 @@ class RealtimeHandler(Handler, WebSocketHandler):
             "The page that opens this socket is of another site. An operator can add it to COPYDESK_TRUSTED_ORIGINS."
         )
 
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        protocol = super().get_websocket_protocol()
+        if not isinstance(protocol, WebSocketProtocol13):
+            return protocol
+        return FrameProtocol(self, mask_outgoing=False, params=protocol.params)
+
     def check_origin(self, origin: str) -> bool:
         """Decided in `prepare`, where the answer has a readable body."""
         return True
@@ -210,6 +217,7 @@ class RealtimeHandler(Handler, WebSocketHandler):
             authenticator=self.edge.authenticator,
             ping_seconds=self.edge.settings.ping_seconds,
             admit=lambda identity: self.connections.admit(self, identity),
+            refused=lambda refusal: self.edge.metrics.errors.labels(refusal.code).inc(),
             later=loop.call_later,
         )
         self.identity = None

@@ -26,10 +26,10 @@ class Limits:
     max_pending_seconds = 30.0
 
 
-class Feed:
+class Healthy:
     """A feed in good health."""
 
-    silent_seconds = 0.25
+    lag_seconds = 0.25
     stale = False
 
 
@@ -66,7 +66,7 @@ class Register:
         self.hub.advance(Position(7, 0))
         self.connections = Connections(
             hub=self.hub,
-            feed=Feed(),
+            health=Healthy(),
             encode=lambda position: f"{position.seconds}",
             limits=Limits,
             ping_seconds=ping_seconds,

@@ -12,7 +12,7 @@ from tornado.ioloop import IOLoop
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler, websocket_connect
 
-from app.listening import ListeningServer
+from app.listening import ListeningServer, admit_nobody
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -130,6 +130,20 @@ async def test_without_that_it_would_be_reset(plain: Listening) -> None:
     with pytest.raises(ConnectionResetError):
         await asyncio.wait_for(reader.read(), 20)
     writer.close()
+
+
+async def test_who_connects_while_the_door_is_being_closed_is_refused_and_not_reset() -> None:
+    door = socket.create_server(("127.0.0.1", 0))
+    address = door.getsockname()
+    admit_nobody(door)
+    knocking = asyncio.create_task(asyncio.open_connection(*address))
+    await asyncio.sleep(0)  # the first packet is on its way, and is dropped
+    door.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        door.accept()
+    door.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.wait_for(knocking, 20)
 
 
 async def test_a_kept_connection_without_a_request_is_not_waited_for(listening: Listening) -> None:

@@ -314,6 +314,30 @@ async def test_when_websockets_are_switched_off_the_open_page_goes_on_by_hand(
     await expect(bob.get_by_role("button", name="Refresh")).to_have_count(0)
 
 
+async def test_where_sockets_do_not_get_through_the_page_says_so_and_shows_what_it_can(
+    copydesk: Copydesk, open_page: OpenPage
+) -> None:
+    project = await copydesk.project()
+    bob = await open_page(copydesk, "bob")
+    await bob.add_init_script(
+        """
+        window.WebSocket = class {
+          static OPEN = 1;
+          constructor() { setTimeout(() => this.onclose?.({ code: 1006 })); }
+          close() {}
+        };
+        """
+    )
+    await bob.goto(f"{copydesk.url}/#/projects/{project}")
+    await bob.reload()
+    await expect(bob.get_by_role("heading", name="Spring")).to_be_visible()
+    await expect(bob.get_by_text("Live updates do not get through")).to_be_visible(timeout=20_000)
+    await expect(bob.get_by_role("link", name="Help")).to_have_attribute("href", "/docs#behind-nginx")
+    await copydesk.call("POST", f"/projects/{project}/comments", {"body": "A colleague's"})
+    await bob.get_by_role("button", name="Refresh").click()
+    await expect(bob.get_by_text("A colleague's")).to_be_visible()
+
+
 async def test_a_session_that_ends_elsewhere_asks_to_sign_in_and_keeps_the_draft(
     copydesk: Copydesk, open_page: OpenPage
 ) -> None:
