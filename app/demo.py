@@ -41,9 +41,9 @@ class DemoUser(msgspec.Struct, frozen=True, kw_only=True):
 
 
 USERS = (
-    DemoUser(id="alice", name="Alice Archer", roles=("admin", "editor")),
-    DemoUser(id="bob", name="Bob Baker"),
-    DemoUser(id="carol", name="Carol Cooper", groups=("translators",)),
+    DemoUser(id="alice", name="Alice", roles=("admin", "editor")),
+    DemoUser(id="bob", name="Bob"),
+    DemoUser(id="carol", name="Carol", groups=("translators",)),
 )
 
 

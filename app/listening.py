@@ -32,6 +32,7 @@ class ListeningServer(HTTPServer):
         """As `HTTPServer`; Tornado calls this in place of a constructor."""
         super().initialize(*arguments, **options)
         self._listening: list[socket.socket] = []
+        self._arriving = 0
         self._seen: set[object] = set()
         self._silent: set[object] = set()
         self._due: set[object] = set()
@@ -69,11 +70,18 @@ class ListeningServer(HTTPServer):
         finally:
             waiting.cancel()
 
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        """A new connection. Tornado waits for its request in a task that has not begun when this returns."""
+        self._arriving += 1
+        self._nothing_due.clear()
+        super().handle_stream(stream, address)
+
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Tornado calls it when it begins to wait for a request, not when there is one."""
         if server_conn in self._seen:
             self._settle(server_conn)
         else:
+            self._arriving -= 1
             self._seen.add(server_conn)
             self._silent.add(server_conn)
             self._expect(server_conn)
@@ -97,7 +105,7 @@ class ListeningServer(HTTPServer):
 
     def _settle(self, server_conn: object) -> None:
         self._due.discard(server_conn)
-        if not self._due:
+        if not self._due and not self._arriving:
             self._nothing_due.set()
 
     def _forget_silent(self) -> None:

@@ -41,7 +41,7 @@ class Outbox:
     ) -> None:
         """`max_bytes` is asked each time, because an admin may change it."""
         self._stream, self._max_bytes, self._too_slow, self._clock = stream, max_bytes, too_slow, clock
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[float, bytes]] = deque()
         self._queued_bytes = 0
         self._in_flight = 0
         self._blocked_since: float | None = None
@@ -63,9 +63,9 @@ class Outbox:
         if self._shut:
             return
         if not self._in_flight and not self._queue:
-            self._write(data)
+            self._write(data, self._clock())
             return
-        self._queue.append(data)
+        self._queue.append((self._clock(), data))
         self._queued_bytes += len(data)
         if self.pending_bytes > self._max_bytes():
             self.shut()
@@ -86,7 +86,8 @@ class Outbox:
             await waiter
         return not self._shut
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, since: float) -> None:
+        """Hand over what has been waiting since then."""
         try:
             written = self._stream.write(data)
         except StreamClosedError:
@@ -94,8 +95,7 @@ class Outbox:
             return
         if self._stream.writing():
             self._in_flight = len(data)
-            if self._blocked_since is None:
-                self._blocked_since = self._clock()
+            self._blocked_since = since
             written.add_done_callback(self._written)
 
     def _written(self, written: asyncio.Future[None]) -> None:
@@ -105,14 +105,13 @@ class Outbox:
             self.shut()
             return
         if self._queue:
-            chunk = []
-            size = 0
+            since, chunk, size = self._queue[0][0], [], 0
             while self._queue and size < CHUNK:
-                data = self._queue.popleft()
+                _, data = self._queue.popleft()
                 chunk.append(data)
                 size += len(data)
             self._queued_bytes -= size
-            self._write(b"".join(chunk))
+            self._write(b"".join(chunk), since)
             if not self._in_flight and self._queue:
                 # The socket took it all at once: go on, but let others have their turn.
                 asyncio.get_running_loop().call_soon(self._written, written)

@@ -80,7 +80,8 @@ def plain(io_loop: IOLoop) -> Iterator[Listening]:
 async def answered(listening: Listening) -> None:
     """Wait until no answer is due."""
     assert isinstance(listening.server, ListeningServer)
-    await asyncio.wait_for(listening.server.answered(), 20)
+    async with asyncio.timeout(20):  # which lets nothing else run first
+        await listening.server.answered()
 
 
 async def read_answer(reader: asyncio.StreamReader) -> bytes:
@@ -117,6 +118,7 @@ async def test_a_connection_that_only_the_system_has_accepted_is_served(listenin
 
     listening.server.stop_listening()
     await answered(listening)
+    await listening.server.close_all_connections()
 
     reader, writer = await asyncio.open_connection(sock=client)
     assert await read_answer(reader) == b"done"

@@ -13,6 +13,7 @@ import handlers
 from tests.conftest import Copydesk
 
 FOLDER = Path(handlers.__file__).parent
+PATHS = ("/", "/static/client.js", "/favicon.ico")
 FILES = sorted(path.name for path in (FOLDER / "static").iterdir())
 
 
@@ -66,40 +67,39 @@ async def test_a_host_header_cannot_add_to_the_policy(copydesk: Copydesk) -> Non
 
 
 async def test_a_foreign_host_name_gets_no_page(copydesk: Copydesk) -> None:
-    for path in ("/", "/static/client.js", "/favicon.ico"):
+    for path in PATHS:
         assert (await fetch(copydesk, path, Host="evil.example")).code == 404
 
 
-@pytest.mark.parametrize("name", FILES)
-async def test_every_file_is_served_with_its_type_and_revalidated(copydesk: Copydesk, name: str) -> None:
-    first = await fetch(copydesk, f"/static/{name}")
-    assert first.code == 200
-    assert first.body == (FOLDER / "static" / name).read_bytes()
-    if name.endswith(".js"):
-        assert first.headers["Content-Type"] == "text/javascript; charset=utf-8"
-    again = await fetch(copydesk, f"/static/{name}", If_None_Match=first.headers["Etag"])
-    assert (again.code, again.body) == (304, b"")
+async def test_every_file_is_served_with_its_type_and_revalidated(copydesk: Copydesk) -> None:
+    for name in FILES:
+        first = await fetch(copydesk, f"/static/{name}")
+        assert first.code == 200, name
+        assert first.body == (FOLDER / "static" / name).read_bytes()
+        if name.endswith(".js"):
+            assert first.headers["Content-Type"] == "text/javascript; charset=utf-8"
+        again = await fetch(copydesk, f"/static/{name}", If_None_Match=first.headers["Etag"])
+        assert (again.code, again.body) == (304, b""), name
 
 
-@pytest.mark.parametrize("path", ["/", "/static/client.js", "/favicon.ico"])
-async def test_head_answers_as_get_without_a_body(copydesk: Copydesk, path: str) -> None:
-    head, get = await fetch(copydesk, path, "HEAD"), await fetch(copydesk, path)
-    assert (head.code, head.body) == (200, b"")
-    assert head.headers["Content-Type"] == get.headers["Content-Type"]
+async def test_head_answers_as_get_without_a_body(copydesk: Copydesk) -> None:
+    for path in PATHS:
+        head, get = await fetch(copydesk, path, "HEAD"), await fetch(copydesk, path)
+        assert (head.code, head.body) == (200, b""), path
+        assert head.headers["Content-Type"] == get.headers["Content-Type"]
 
 
-@pytest.mark.parametrize("path", ["/", "/static/client.js"])
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
-async def test_pages_are_only_read(copydesk: Copydesk, path: str, method: str) -> None:
-    response = await fetch(copydesk, path, method)
-    assert response.code == 405
-    assert response.headers["Allow"] == "GET, HEAD"
-    assert response.headers["Content-Type"] == "application/problem+json"
+async def test_pages_are_only_read(copydesk: Copydesk) -> None:
+    for path in PATHS:
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
+            response = await fetch(copydesk, path, method)
+            assert response.code == 405, (path, method)
+            assert response.headers["Allow"] == "GET, HEAD"
+            assert response.headers["Content-Type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
+async def test_nothing_but_the_files_of_the_folder_is_served(copydesk: Copydesk) -> None:
+    for name in (
         "missing.js",
         "",
         "..",
@@ -111,12 +111,10 @@ async def test_pages_are_only_read(copydesk: Copydesk, path: str, method: str) -
         ".hidden.js",
         "client.py",
         "client",
-    ],
-)
-async def test_nothing_but_the_files_of_the_folder_is_served(copydesk: Copydesk, name: str) -> None:
-    response = await fetch(copydesk, f"/static/{name}")
-    assert response.code == 404
-    assert response.headers["Content-Type"] == "application/problem+json"
+    ):
+        response = await fetch(copydesk, f"/static/{name}")
+        assert response.code == 404, name
+        assert response.headers["Content-Type"] == "application/problem+json"
 
 
 @pytest.fixture

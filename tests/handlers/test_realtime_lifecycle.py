@@ -1,0 +1,269 @@
+"""A connection from its first ping to its end: heartbeat, slow clients, sudden goodbyes, switching off, draining."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+from tornado.ioloop import IOLoop
+
+from tests.conftest import Copydesk
+from tests.editor import Editor
+from tests.handlers.raw_socket import RawSocket, shake, started_with
+from tests.handlers.relayed import foreign_comment, settled
+from tests.stepped import Stepped
+
+Plain = Database[dict[str, Any]]
+
+
+@pytest.fixture
+def another(copydesk: Copydesk, start_server: Callable[..., Copydesk]) -> Copydesk:
+    """A second process on the same database."""
+    return start_server()
+
+
+@pytest.fixture
+def sockets(io_loop: IOLoop) -> Iterator[list[RawSocket]]:
+    """Raw sockets that end with the test."""
+    opened: list[RawSocket] = []
+    yield opened
+    for opened_one in opened:
+        io_loop.run_sync(opened_one.close)
+
+
+async def nothing_left(copydesk: Copydesk) -> None:
+    """That nobody is connected and nothing remembers that somebody was."""
+    server = copydesk.server
+    await asyncio.wait_for(server.connections.emptied(), 20)
+    if server._joiner._tasks:
+        await asyncio.wait(server._joiner._tasks, timeout=20)
+    assert (server.hub.subscriptions, server.hub.topics, len(server.connections)) == (0, 0, 0)
+    assert not server._joiner._tasks
+    assert not server._joiner._views._shared
+    assert not server.connections._by_user
+    assert not server.connections._by_address
+
+
+# -- heartbeat --------------------------------------------------------------------------------------------------------
+
+
+@started_with(ping_seconds=0.2)
+async def test_a_ping_carries_the_position_unless_a_topic_is_still_being_joined(
+    copydesk: Copydesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await copydesk.project()
+    bob = await copydesk.editor("bob")
+    ping = await bob.next_push("ping")
+    assert set(ping) == {"push", "position", "lag_ms", "stale", "time"}
+    assert ping["stale"] is False
+    assert ping["lag_ms"] >= 0
+    await bob.subscribe("projects")
+
+    views, reading, go_on = copydesk.server._joiner._views, asyncio.Event(), asyncio.Event()
+    original = views.of
+
+    async def held(*asked: Any) -> Any:
+        reading.set()
+        await go_on.wait()
+        return await original(*asked)
+
+    monkeypatch.setattr(views, "of", held)
+    subscribing = asyncio.ensure_future(bob.subscribe(f"project:{project}"))
+    await reading.wait()
+    seen = len(bob.of("ping"))
+    assert "position" not in await bob.next_push("ping", after=seen + 1)
+    go_on.set()
+    await subscribing
+    seen = len(bob.of("ping"))
+    assert "position" in await bob.next_push("ping", after=seen + 1)
+
+
+# -- slow clients -----------------------------------------------------------------------------------------------------
+
+
+@started_with(max_pending_bytes=600_000)
+async def test_a_client_that_does_not_read_is_cut_off_and_nobody_else_suffers(
+    copydesk: Copydesk, plain_database: Plain, sockets: list[RawSocket]
+) -> None:
+    topic = f"project:{await copydesk.project()}"
+    project = topic.removeprefix("project:")
+    slow = await RawSocket.open(copydesk, receive_buffer=4096)
+    sockets.append(slow)
+    await slow.request(copydesk, {"Authorization": f"Bearer {copydesk.token('carol')}"})
+    for command in ({"op": "hello", "id": 1}, {"op": "subscribe", "id": 2, "topic": topic}):
+        slow.say(**command)
+    while (await slow.hear()).get("push") != "live":
+        continue
+    bob = await copydesk.editor("bob")
+    await bob.subscribe(topic)
+    handler = next(one for one in copydesk.server.connections if one.identity and one.identity.user_id == "carol")
+    most = 0
+    body = "Ä" * 10_000
+    for number in range(60):
+        plain_database.comments.insert_many(
+            [foreign_comment(f"c{number}-{entry}", project, body=body) for entry in range(10)]
+        )
+        await settled(copydesk, bob)
+        most = max(most, handler.pending_bytes)
+        if copydesk.server.metrics.slow_closes._value.get():
+            break
+    # At most the bound, the frame that overstepped it and the one in flight.
+    assert 0 < most < 600_000 + 2 * 300_000
+    assert handler.pending_bytes <= 300_000
+    assert [push["seq"] for push in bob.of("events", topic)] == list(range(1, len(bob.of("events", topic)) + 1))
+    assert not bob.closed.done()
+    assert copydesk.server.hub.subscriptions == 1
+    assert copydesk.server.metrics.slow_closes._value.get() == 1
+    # Who reads on after all hears why.
+    assert await slow.close_code() == 4001
+
+
+# -- goodbyes ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_may_vanish_at_any_point_of_subscribing(copydesk: Copydesk, plain_database: Plain) -> None:
+    project = await copydesk.project()
+    topic = f"project:{project}"
+    bob = await copydesk.editor("bob")
+    await bob.subscribe(topic)
+    since = bob.positions[topic]
+    await bob.close()
+    plain_database.comments.insert_one(foreign_comment("c", project))
+    await settled(copydesk)
+    joiner = copydesk.server._joiner
+    original = joiner._start
+    for subscribed, fields in ((topic, {}), (topic, {"since": since}), ("projects", {}), (topic, {"snapshot": False})):
+        point, ran = 0, True
+        while ran:
+            bob = await copydesk.editor("bob")
+            ran = await _vanish(copydesk, bob, {"op": "subscribe", "id": 9, "topic": subscribed, **fields}, point)
+            joiner._start = original  # type: ignore[method-assign]
+            await bob.close()
+            await nothing_left(copydesk)
+            point += 1
+        assert point > 1
+
+
+async def _vanish(copydesk: Copydesk, bob: Editor, command: dict[str, Any], point: int) -> bool:
+    """Send a command, and leave at a suspension point of what it starts; whether there was such a point."""
+    joiner = copydesk.server._joiner
+    original, ended = joiner._start, asyncio.Event()
+    stepped: list[Stepped] = []
+
+    async def leave() -> None:
+        await bob.close()
+        await copydesk.server.connections.emptied()
+
+    def start(work: Any) -> None:
+        stepped.append(Stepped(work, point, leave))
+
+        async def whole() -> None:
+            await stepped[-1]
+            ended.set()
+
+        original(whole())
+
+    joiner._start = start  # type: ignore[method-assign]
+    await bob.socket.write_message(json.dumps(command))
+    await asyncio.wait_for(ended.wait(), 20)
+    return stepped[0].ran
+
+
+async def test_a_client_may_vanish_before_and_during_hello(copydesk: Copydesk, sockets: list[RawSocket]) -> None:
+    for messages in ((), ("hello",), ("hello", "subscribe"), ("hello", "subscribe", "unsubscribe"), ("nonsense",)):
+        for politely in (True, False):
+            client = await RawSocket.open(copydesk)
+            sockets.append(client)
+            await client.request(copydesk)
+            for number, op in enumerate(messages):
+                fields = {"hello": {"token": copydesk.token("bob")}}.get(op, {"topic": "projects"})
+                client.say(op=op, id=number, **fields)
+            if politely:
+                client.send(b"\x03\xe8", 8)
+            await client.close()
+            await nothing_left(copydesk)
+    # Before the handshake was answered.
+    client = await RawSocket.open(copydesk)
+    sockets.append(client)
+    client.writer.write(b"GET /api/v1/realtime HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n")
+    await client.close()
+    await nothing_left(copydesk)
+
+
+# -- switching off ----------------------------------------------------------------------------------------------------
+
+
+async def test_websockets_are_switched_off_and_on_for_every_process_while_they_run(
+    copydesk: Copydesk, another: Copydesk
+) -> None:
+    admin = {"user": "root", "roles": ("admin",)}
+    here, there, silent = await copydesk.editor("bob"), await another.editor("bob"), await another.socket()
+    await here.subscribe("projects")
+    await copydesk.call("PATCH", "/admin/settings", {"websockets_enabled": False}, **admin)
+    for socket in (here, there, silent):
+        assert (await asyncio.wait_for(asyncio.shield(socket.closed), 20))[0] == 4409
+    for process in (copydesk, another):
+        await settled(process)
+        answer = await shake(process)
+        assert (answer.status, answer.problem["code"]) == (403, "websockets_disabled")
+        assert "websocket" not in (await process.call("GET", "/config", user=None))["transports"]
+        # A proxy that drops the upgrade is still diagnosed.
+        assert (await shake(process, {"Upgrade": None, "Connection": None})).status == 426
+    assert copydesk.server.hub.subscriptions == 0
+    await another.call("PATCH", "/admin/settings", {"websockets_enabled": None}, **admin)
+    for process in (copydesk, another):
+        await settled(process)
+        assert "websocket" in (await process.call("GET", "/config", user=None))["transports"]
+        await process.editor("bob")
+
+
+# -- draining ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_drain_sends_everyone_away_and_finishes_what_was_begun(
+    copydesk: Copydesk, sockets: list[RawSocket]
+) -> None:
+    project = await copydesk.project()
+    bob, silent = await copydesk.editor("bob"), await copydesk.socket()
+    await bob.subscribe(f"project:{project}")
+    watching, writing = await RawSocket.open(copydesk), await RawSocket.open(copydesk)
+    sockets += [watching, writing]
+    plain = {"Upgrade": None, "Connection": None}
+    assert (await watching.request(copydesk, plain, path="/readyz")).status == 200
+
+    body = json.dumps({"body": "In flight"}).encode()
+    head = [
+        f"POST /api/v1/projects/{project}/comments HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json",
+        f"Authorization: Bearer {copydesk.token('alice')}", f"Content-Length: {len(body)}", "", "",
+    ]  # fmt: skip
+    writing.writer.write("\r\n".join(head).encode() + body[:5])
+    # Its answer comes after the head of the other was read.
+    assert (await watching.request(copydesk, plain, path="/healthz")).status == 200
+
+    stopping = asyncio.ensure_future(copydesk.server.stop(drain_seconds=1.0))
+    drains = [await socket.next_push("drain") for socket in (bob, silent)]
+    assert all(0 <= drain["reconnect_in_ms"] <= 1000 for drain in drains)
+    answer = await watching.request(copydesk, plain, path="/readyz")
+    assert (answer.status, answer.problem["code"]) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    writing.writer.write(body[5:])
+    assert (await writing.answer()).status == 201
+    for socket in (bob, silent):
+        assert (await asyncio.wait_for(asyncio.shield(socket.closed), 20))[0] == 4000
+    await stopping
+    assert (copydesk.server.hub.subscriptions, len(copydesk.server.connections)) == (0, 0)
+
+
+async def test_a_handshake_during_a_drain_is_sent_elsewhere(copydesk: Copydesk, sockets: list[RawSocket]) -> None:
+    early = await RawSocket.open(copydesk)
+    sockets.append(early)
+    plain = {"Upgrade": None, "Connection": None}
+    assert (await early.request(copydesk, plain, path="/readyz")).status == 200
+    copydesk.server._draining = True
+    answer = await early.request(copydesk)
+    assert (answer.status, answer.problem["code"]) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) > 0
