@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import statistics
@@ -30,6 +31,13 @@ class Listener:
         self._reader, self._writer = reader, writer
         self.arrived: list[tuple[str, float]] = []
         self.live = asyncio.Event()
+        self._news = asyncio.Event()
+
+    async def until(self, count: int) -> None:
+        """Wait until so many comments have arrived."""
+        while len(self.arrived) < count:
+            self._news.clear()
+            await self._news.wait()
 
     @classmethod
     async def connect(cls, url: str, token: str, topic: str) -> Listener:
@@ -71,6 +79,7 @@ class Listener:
                     for event in json.loads(payload)["events"]:
                         if event["kind"] == "comment":
                             self.arrived.append((event["id"], now))
+                            self._news.set()
                 elif b'"push":"live"' in payload:
                     self.live.set()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -121,9 +130,9 @@ async def run(editors: int, rate: int, seconds: int) -> int:
             await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
             pending.append(asyncio.ensure_future(comment(number)))
         await asyncio.gather(*pending)
-        deadline = time.perf_counter() + 20
-        while time.perf_counter() < deadline and any(len(one.arrived) < total for one in listeners):
-            await asyncio.sleep(0.1)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(20):
+                await asyncio.gather(*(listener.until(total) for listener in listeners))
         elapsed, used = time.perf_counter() - began, served.cpu_seconds() - cpu
 
         for listener in listeners:

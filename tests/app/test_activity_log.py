@@ -70,7 +70,11 @@ def test_the_same_change_gives_the_same_entries_and_another_gives_others() -> No
 
     first = entries(Position(5, 1, 1))
     assert first == entries(Position(5, 1, 1))
-    ids = {entry["_id"] for position in (Position(5, 1, 1), Position(5, 1, 2), Position(5, 2, 1)) for entry in entries(position)}
+    ids = {
+        entry["_id"]
+        for position in (Position(5, 1, 1), Position(5, 1, 2), Position(5, 2, 1))
+        for entry in entries(position)
+    }
     assert len(ids) == 6
 
 

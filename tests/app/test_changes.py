@@ -37,10 +37,19 @@ def told(of: Change) -> list[tuple[str, str, int | None, bool]]:
             change("items", "update", item(), item(project_id="q")),
             [("project:p", "leave", None, False), ("project:q", "enter", None, True)],
         ),
-        (change("comments", "update", comment(), comment(deleted_at=NOON, version=2)), [("project:p", "update", 2, True)]),
+        (
+            change("comments", "update", comment(), comment(deleted_at=NOON, version=2)),
+            [("project:p", "update", 2, True)],
+        ),
         (change("comments", "delete", comment()), [("project:p", "delete", None, False)]),
-        (change("projects", "update", project(), project(archived_at=NOON, version=2)), [("project:p", "update", 2, True)]),
-        (change("projects", "update", project(), project(deleted_at=NOON, version=2)), [("project:p", "delete", 2, False)]),
+        (
+            change("projects", "update", project(), project(archived_at=NOON, version=2)),
+            [("project:p", "update", 2, True)],
+        ),
+        (
+            change("projects", "update", project(), project(deleted_at=NOON, version=2)),
+            [("project:p", "delete", 2, False)],
+        ),
         # What does not fit is the same as not being there.
         (change("items", "insert", None, item(name=5)), []),
         (change("items", "update", item(name=5), item(name=6)), []),
@@ -70,9 +79,7 @@ def test_the_events_of_a_change(of: Change, expected: list[tuple[str, str, int |
         change("items", "replace", None, item(deleted_at=NOON)),
         change("projects", "update", key="p", current=project(deleted_at=NOON)),
         # It came from another project, which is told nothing.
-        change(
-            "items", "update", key="i", current=item(), updateDescription={"updatedFields": {"project_id": "p"}}
-        ),
+        change("items", "update", key="i", current=item(), updateDescription={"updatedFields": {"project_id": "p"}}),
     ],
 )
 def test_a_change_that_nobody_can_place_is_lost(of: Change) -> None:

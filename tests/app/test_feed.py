@@ -30,7 +30,12 @@ class Reader:
 
     @property
     def ids(self) -> list[Any]:
-        return [change["documentKey"]["_id"] for batch in self.batches for change in batch.changes if "documentKey" in change]
+        return [
+            change["documentKey"]["_id"]
+            for batch in self.batches
+            for change in batch.changes
+            if "documentKey" in change
+        ]
 
     async def until(self, condition: Any) -> None:
         async with asyncio.timeout(20), self._news:
@@ -75,12 +80,17 @@ async def test_the_first_batch_says_where_the_stream_begins(database: Any) -> No
 async def test_changes_arrive_in_order_and_each_once(database: Any) -> None:
     async with reading(database) as reader:
         await asyncio.gather(
-            *(database.items.insert_many([foreign_item(f"{writer}-{number}", "p") for number in range(300)]) for writer in "ab")
+            *(
+                database.items.insert_many([foreign_item(f"{writer}-{number}", "p") for number in range(300)])
+                for writer in "ab"
+            )
         )
         await reader.until(lambda: len(reader.ids) >= 600)
         assert len(reader.ids) == len(set(reader.ids)) == 600
         for writer in "ab":
-            assert [id_ for id_ in reader.ids if id_.startswith(writer)] == [f"{writer}-{number}" for number in range(300)]
+            assert [id_ for id_ in reader.ids if id_.startswith(writer)] == [
+                f"{writer}-{number}" for number in range(300)
+            ]
 
 
 async def test_collections_that_nobody_watches_bring_nothing_but_time(database: Any) -> None:
@@ -105,15 +115,15 @@ async def test_a_killed_cursor_is_opened_again_without_a_gap(database: Any) -> N
         assert not any(batch.lost for batch in reader.batches)
 
 
-@pytest.mark.parametrize("token", [{"_data": "8265E1A2B3"}, {"_data": "nonsense"}, {"_data": "82"}, {}])
+@pytest.mark.parametrize("token", [{"_data": "8265E1A2B3"}, {"_data": "nonsense"}, {"_data": "82"}])
 async def test_a_token_that_the_server_cannot_use_is_given_up_and_said_to_be_lost(database: Any, token: Any) -> None:
     async with reading(database) as reader:
-        reader.feed._take = lambda _change, _reached: setattr(reader.feed, "_token", token)  # type: ignore[method-assign]
-        await asyncio.sleep(0)
+        # What the thread reads from here on must not make up for it.
+        reader.feed._take = lambda _change, _reached: None  # type: ignore[method-assign]
+        reader.feed._token = token
         await kill_cursors(database)
-        original = ChangeFeed._take.__get__(reader.feed)
         await reader.until(lambda: any(batch.lost for batch in reader.batches))
-        reader.feed._take = original  # type: ignore[method-assign]
+        del reader.feed._take
         lost = next(batch for batch in reader.batches if batch.lost)
         assert lost.start is not None
         await database.items.insert_one(foreign_item("later", "p"))

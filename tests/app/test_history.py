@@ -124,7 +124,11 @@ def test_the_list_of_projects_is_replayed_as_each_caller_is_told() -> None:
     ring.add("projects", "update", project(), project(name="New"))
     since = Position(1, 0)
     assert [event["change"] for event in ring.events(since, "projects")] == ["enter", "update"]
-    assert [event["change"] for event in ring.events(since, "projects", "root", "admin")] == ["enter", "update", "update"]
+    assert [event["change"] for event in ring.events(since, "projects", "root", "admin")] == [
+        "enter",
+        "update",
+        "update",
+    ]
 
 
 def test_a_change_of_the_callers_role_is_noticed_and_that_of_others_is_not() -> None:
@@ -174,7 +178,9 @@ def _check_completeness(make: type[History], max_events: int, slices: list[int])
             continue
         for topic, project_id in ((TOPIC, "p"), ("project:q", "q")):
             expected = [
-                of.id for of in changes if of.position > since and of.after and getattr(of.after, "project_id", "") == project_id
+                of.id
+                for of in changes
+                if of.position > since and of.after and getattr(of.after, "project_id", "") == project_id
             ]
             got = [json.loads(event)["id"] for _, event in history.events(topic, identity(), since)]
             assert got == expected

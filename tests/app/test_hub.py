@@ -253,7 +253,10 @@ def test_the_list_of_projects_is_told_by_what_each_saw_and_sees() -> None:
         for client in (bob, carol, root, desk):
             client.frames.clear()
         scene.change("projects", "update", project(**before), project(**after))
-        got = [[event["change"] for push in client.heard for event in push["events"]] for client in (bob, carol, root, desk)]
+        got = [
+            [event["change"] for push in client.heard for event in push["events"]]
+            for client in (bob, carol, root, desk)
+        ]
         assert got == [[] if what is None else [what] for what in expected], (before, after)
 
 
@@ -265,7 +268,13 @@ def test_the_index_of_listeners_finds_exactly_those_whom_the_rights_name() -> No
         "root": scene.live("projects", "root", "admin"),
         "robot": scene.live("projects", "robot", "service"),
     }
-    members: tuple[tuple[str, ...], ...] = ((), ("user:bob",), ("role:desk",), ("user:carol", "role:desk"), ("role:bob",))
+    members: tuple[tuple[str, ...], ...] = (
+        (),
+        ("user:bob",),
+        ("role:desk",),
+        ("user:carol", "role:desk"),
+        ("role:bob",),
+    )
     for visibility in ("public", "private"):
         for principals in members:
             state = project(
@@ -354,7 +363,11 @@ def test_who_waits_for_a_time_is_called_once_it_was_published() -> None:
             test_what_happens_while_joining_is_sent_once_and_only_after_the_snapshot,
         ),
         ("_unindex", lambda *_: None, test_leaving_in_any_state_and_twice_leaves_nothing_behind),
-        ("_audience", lambda hub, _access: hub._all_projects, test_the_list_of_projects_is_told_by_what_each_saw_and_sees),
+        (
+            "_audience",
+            lambda hub, _access: hub._all_projects,
+            test_the_list_of_projects_is_told_by_what_each_saw_and_sees,
+        ),
         ("_tell_passed", lambda *_: None, test_who_waits_for_a_time_is_called_once_it_was_published),
     ],
 )

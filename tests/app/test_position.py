@@ -100,7 +100,5 @@ def test_a_codec_that_does_not_sign_is_caught(monkeypatch: pytest.MonkeyPatch) -
         (None, None),
     ],
 )
-def test_the_time_of_a_resume_token_is_read_where_there_is_one(
-    token: object, time: tuple[int, int] | None
-) -> None:
+def test_the_time_of_a_resume_token_is_read_where_there_is_one(token: object, time: tuple[int, int] | None) -> None:
     assert token_time(token) == time

@@ -29,7 +29,9 @@ from models.errors import Invalid, Malformed, NotFound, RateLimited
 
 
 def test_commands_are_read() -> None:
-    assert read_command('{"op": "hello", "id": 1, "token": "t", "client": "x/1"}') == Hello(id=1, token="t", client="x/1")
+    assert read_command('{"op": "hello", "id": 1, "token": "t", "client": "x/1"}') == Hello(
+        id=1, token="t", client="x/1"
+    )
     assert read_command('{"op": "subscribe", "id": -5, "topic": "projects"}') == Subscribe(id=-5, topic="projects")
     assert read_command('{"op": "unsubscribe", "id": 0, "topic": "x"}') == Unsubscribe(id=0, topic="x")
     assert read_command(' {"op": "pong"} ') == Pong()

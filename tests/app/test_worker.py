@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from app.changes import Change, read_change
 from app.feed import ChangeFeed
 from app.lease import Lease
@@ -15,16 +17,18 @@ from app.metrics import Metrics
 from app.position import Position, following
 from app.worker import Worker, set_out
 from models import schema
-from models.activity import ActivityStore
+from models.activity import Activity, ActivityStore
 from tests.handlers.relayed import foreign_item
 
 
 class Relay:
-    """Reads a real feed and tells its observers, as `app.relay.Relay` does."""
+    """Reads a real feed and tells its observers, as `app.relay.Relay` does; keeps what was added to the log."""
 
     def __init__(self) -> None:
         self.position = Position(0, 0)
         self.observers: list[Any] = []
+        self.logged: list[str] = []
+        self._news = asyncio.Condition()
 
     async def run(self, feed: ChangeFeed) -> None:
         async for batch in feed.batches():
@@ -39,6 +43,15 @@ class Relay:
                 observer(changes)
             if batch.reached is not None:
                 self.position = max(self.position, Position(*batch.reached))
+            self.logged += [change.after.item_id for change in changes if isinstance(change.after, Activity)]  # type: ignore[misc]  # all are about items
+            async with self._news:
+                self._news.notify_all()
+
+    async def until_logged(self, count: int) -> list[str]:
+        """The items that the log says were added, sorted, once there are so many entries."""
+        async with asyncio.timeout(20), self._news:
+            await self._news.wait_for(lambda: len(self.logged) >= count)
+        return sorted(self.logged)
 
 
 def make(database: Any, relay: Relay, name: str) -> Worker:
@@ -56,9 +69,10 @@ def make(database: Any, relay: Relay, name: str) -> Worker:
 
 
 @asynccontextmanager
-async def working(database: Any, *names: str) -> AsyncIterator[list[Worker]]:
+async def working(database: Any, *names: str) -> AsyncIterator[Relay]:
     """Workers on one feed; the first gets the lease."""
     feed, relay = ChangeFeed(database, history_seconds=0.001, stale_seconds=10), Relay()
+    relay.logged = [entry["item_id"] async for entry in database.activities.find()]
     workers = [make(database, relay, name) for name in names]
     tasks = [asyncio.ensure_future(relay.run(feed))]
     for worker in workers:
@@ -66,7 +80,7 @@ async def working(database: Any, *names: str) -> AsyncIterator[list[Worker]]:
         if worker is workers[0]:
             await asyncio.wait_for(worker._lease.gained.wait(), 20)
     try:
-        yield workers
+        yield relay
     finally:
         for worker in workers:
             worker.stop()
@@ -83,71 +97,60 @@ async def add(database: Any, ids: Iterable[str]) -> None:
     await database.items.insert_many([foreign_item(id_, "p") for id_ in ids])
 
 
-async def logged(database: Any, count: int) -> list[str]:
-    """The items that the log says were added, once there are so many entries."""
-    async with asyncio.timeout(20):
-        while await database.activities.count_documents({}) < count:
-            await asyncio.sleep(0.02)
-    entries = await database.activities.find().sort("_id").to_list(None)
-    assert {entry["type"] for entry in entries} == {"item_added"}
-    return [entry["item_id"] for entry in entries]
-
-
 async def test_everything_since_the_deployment_began_is_logged_though_nobody_worked(database: Any) -> None:
     await begin(database)
     await add(database, ["a", "b"])
-    async with working(database, "one"):
-        assert sorted(await logged(database, 2)) == ["a", "b"]
+    async with working(database, "one") as relay:
+        assert await relay.until_logged(2) == ["a", "b"]
         await add(database, ["c"])
-        assert sorted(await logged(database, 3)) == ["a", "b", "c"]
+        assert await relay.until_logged(3) == ["a", "b", "c"]
 
 
 async def test_the_next_holder_goes_on_where_the_last_one_stopped(database: Any) -> None:
     await begin(database)
-    async with working(database, "one"):
+    async with working(database, "one") as relay:
         await add(database, ["a"])
-        await logged(database, 1)
+        await relay.until_logged(1)
     await add(database, ["b"])
-    async with working(database, "two"):
+    async with working(database, "two") as relay:
         await add(database, ["c"])
-        assert sorted(await logged(database, 3)) == ["a", "b", "c"]
-    async with working(database, "three"):
+        assert await relay.until_logged(3) == ["a", "b", "c"]
+    async with working(database, "three") as relay:
         await add(database, ["d"])
-        assert sorted(await logged(database, 4)) == ["a", "b", "c", "d"]
+        assert await relay.until_logged(4) == ["a", "b", "c", "d"]
 
 
-async def test_two_that_both_believe_to_be_the_holder_write_everything_once(database: Any, monkeypatch: Any) -> None:
+async def test_two_that_both_believe_to_be_the_holder_write_everything_once(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await begin(database)
     monkeypatch.setattr(Lease, "held", property(lambda _lease: True))
-    async with working(database, "one", "two") as workers:
-        for worker in workers:
-            worker._lease.gained.set()
+    async with working(database, "one", "two") as relay:
         for number in range(5):
             await add(database, [f"i{number}-{entry}" for entry in range(10)])
-        assert len(set(await logged(database, 50))) == 50
-        async with asyncio.timeout(20):
-            while any(worker._done < worker._relay.position for worker in workers):
-                await add(database, [])if False else await asyncio.sleep(0.02)
-    assert len(await logged(database, 50)) == 50
+        assert len(set(await relay.until_logged(50))) == 50
+    # By now both have worked off what they were told.
+    entries = [entry["item_id"] async for entry in database.activities.find()]
+    assert len(entries) == len(set(entries)) == 50
 
 
-async def test_a_worker_that_falls_behind_reads_from_the_database_again(database: Any, monkeypatch: Any) -> None:
+async def test_a_worker_that_falls_behind_reads_from_the_database_again(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await begin(database)
     monkeypatch.setattr("app.worker.QUEUE_LIMIT", 5)
-    async with working(database, "one"):
-        await add(database, [f"i{number}" for number in range(40)])
-        assert len(set(await logged(database, 40))) == 40
+    async with working(database, "one") as relay:
+        await add(database, [f"i{number:02}" for number in range(40)])
+        assert await relay.until_logged(40) == [f"i{number:02}" for number in range(40)]
 
 
 async def test_a_log_position_that_somebody_dropped_is_made_anew(database: Any) -> None:
     await begin(database)
     await database.leases.drop()
-    async with working(database, "one"):
-        async with asyncio.timeout(20):
-            while await database.leases.find_one({"_id": "worker-position"}) is None:
-                await asyncio.sleep(0.02)
-        await add(database, ["a"])
-        assert await logged(database, 1) == ["a"]
+    assert await make(database, Relay(), "one")._load() > Position(0, 0)
+    await add(database, ["a"])
+    async with working(database, "two") as relay:
+        assert await relay.until_logged(1) == ["a"]
 
 
 async def test_a_holder_that_wakes_up_late_does_not_take_the_position_back(database: Any) -> None:

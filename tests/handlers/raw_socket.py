@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import Copydesk
 
+
 def started_with(**settings: Any) -> pytest.MarkDecorator:
     """Marks a test: its `copydesk` has these settings."""
     return pytest.mark.parametrize("copydesk", [settings], indirect=True, ids=[""])
@@ -164,10 +165,13 @@ async def shake(copydesk: Copydesk, changed: Mapping[str, str | None] | None = N
         await connection.close()
 
 
-async def sign_in(copydesk: Copydesk, user: str = "carol", password: str = "correct horse") -> str:
-    """Make an account and sign in: the header `Cookie` of its session."""
+async def sign_in(copydesk: Copydesk) -> str:
+    """Make an account for carol and sign in: the header `Cookie` of her session."""
+    user, password = "carol", "correct horse"
     server = copydesk.server
     await server._users.add(user, password_hash=await server._passwords.hash(password))
-    response = await copydesk.request("POST", "/session", {"username": user, "password": password}, user=None, Origin=copydesk.url)
+    response = await copydesk.request(
+        "POST", "/session", {"username": user, "password": password}, user=None, Origin=copydesk.url
+    )
     assert response.code == 201, response.body
     return response.headers["Set-Cookie"].partition(";")[0]

@@ -59,4 +59,6 @@ class Listening:
 
     async def told(self) -> list[list[tuple[str, str, int | None]]]:
         """The same in short: what happened, to what, and the version."""
-        return [[(event["change"], event["id"], event["version"]) for event in events] for events in await self.events()]
+        return [
+            [(event["change"], event["id"], event["version"]) for event in events] for events in await self.events()
+        ]

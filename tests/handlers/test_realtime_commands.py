@@ -35,7 +35,11 @@ async def say(editor: Editor, text: str | bytes, *, binary: bool = False) -> Non
 
 
 async def test_a_command_before_hello_ends_the_conversation(copydesk: Copydesk) -> None:
-    for op in ({"op": "subscribe", "topic": "projects"}, {"op": "unsubscribe", "topic": "x"}, {"op": "refresh", "token": "x"}):
+    for op in (
+        {"op": "subscribe", "topic": "projects"},
+        {"op": "unsubscribe", "topic": "x"},
+        {"op": "refresh", "token": "x"},
+    ):
         socket = await copydesk.socket()
         await say(socket, json.dumps({"id": 1, **op}))
         assert (await socket.next_push("error"))["code"] == "unauthenticated"
@@ -61,9 +65,7 @@ async def test_a_hello_without_a_good_token_ends_the_conversation(copydesk: Copy
         assert (await socket.closed)[0] == 4401
 
 
-async def test_who_does_not_say_hello_in_time_is_sent_away(
-    copydesk: Copydesk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_does_not_say_hello_in_time_is_sent_away(copydesk: Copydesk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("handlers.realtime.HELLO_SECONDS", 0.05)
     silent = await copydesk.socket()
     assert (await silent.next_push("error"))["code"] == "unauthenticated"
@@ -137,7 +139,17 @@ async def test_an_invalid_command_is_refused_with_its_id_and_the_socket_lives(co
 
 
 async def test_the_third_bad_message_within_ten_seconds_ends_the_conversation(copydesk: Copydesk) -> None:
-    bad = ("nonsense", "[]", "5", "", '{"op": NaN}', "[" * 50_000, '{"op": "pong", "op": "pong"}', '{"op": "\\ud800"}', '"x"')
+    bad = (
+        "nonsense",
+        "[]",
+        "5",
+        "",
+        '{"op": NaN}',
+        "[" * 50_000,
+        '{"op": "pong", "op": "pong"}',
+        '{"op": "\\ud800"}',
+        '"x"',
+    )
     for start in range(0, len(bad), 3):
         bob = await copydesk.editor("bob")
         for text in bad[start : start + 3]:

@@ -53,7 +53,9 @@ async def test_reading_over_rest_and_subscribing_from_there_misses_nothing(copyd
     topic = f"project:{project}"
     # Someone whom the server has never seen before.
     base = f"/projects/{project}"
-    for number, path in enumerate((f"{base}/overview", f"{base}/comments", f"{base}/items", f"{base}/activities", "/projects")):
+    for number, path in enumerate(
+        (f"{base}/overview", f"{base}/comments", f"{base}/items", f"{base}/activities", "/projects")
+    ):
         user = f"newcomer{number}"
         response = await copydesk.request("GET", path, user=user)
         position = json.loads(response.body)["position"]
@@ -99,7 +101,9 @@ async def _check_positions(bob: Editor, *topics: str, processes: tuple[Copydesk,
             assert reply["ok"]["replayed"] == sum(len(after["events"]) for after in later.of("events", topic))
             missed = [event for after in pushes[number + 1 :] for event in after.get("events", ())]
             # The change log may have grown meanwhile.
-            assert heard(later, topic) == [(event["change"], event["id"]) for event in missed if event["kind"] != "activity"]
+            assert heard(later, topic) == [
+                (event["change"], event["id"]) for event in missed if event["kind"] != "activity"
+            ]
             await later.close()
 
 
@@ -131,7 +135,9 @@ async def test_after_a_replay_the_topic_is_live_and_numbered(copydesk: Copydesk)
     assert bob.of("events", topic)[-1]["seq"] == bob.of("live", topic)[-1]["seq"] + 1
 
 
-async def test_a_replay_does_not_tell_the_text_of_what_was_deleted_since(copydesk: Copydesk, plain_database: Plain) -> None:
+async def test_a_replay_does_not_tell_the_text_of_what_was_deleted_since(
+    copydesk: Copydesk, plain_database: Plain
+) -> None:
     project = await copydesk.project()
     topic = f"project:{project}"
     bob = await copydesk.editor("bob")
@@ -305,7 +311,9 @@ async def test_a_process_that_has_lost_touch_is_busy_for_who_is_ahead(
     project = await copydesk.project()
     bob = await copydesk.editor("bob")
     monkeypatch.setattr(copydesk.server._joiner, "_stale", lambda: True)
-    reply = await bob.command("subscribe", topic=f"project:{project}", since=encode(copydesk, here(copydesk).seconds + 1000, 1))
+    reply = await bob.command(
+        "subscribe", topic=f"project:{project}", since=encode(copydesk, here(copydesk).seconds + 1000, 1)
+    )
     assert reply["error"]["code"] == "busy"
     assert reply["error"]["retry"] is True
     assert reply["error"]["retry_after_ms"] > 0
@@ -339,7 +347,9 @@ async def test_a_ring_that_lets_go_while_rights_are_read_is_not_replayed(
     assert made in again.stores[topic].of("comment")
 
 
-async def test_deleted_documents_are_in_no_snapshot_and_tombstones_are(copydesk: Copydesk, plain_database: Plain) -> None:
+async def test_deleted_documents_are_in_no_snapshot_and_tombstones_are(
+    copydesk: Copydesk, plain_database: Plain
+) -> None:
     project = await copydesk.project()
     topic = f"project:{project}"
     gone = await comment(copydesk, project, "gone")

@@ -31,7 +31,9 @@ def another(copydesk: Copydesk, start_server: Callable[..., Copydesk]) -> Copyde
     return start_server()
 
 
-def token(copydesk: Copydesk, user: str, *, ttl_seconds: float = 3600, age_seconds: float = 0, roles: tuple[str, ...] = ()) -> str:
+def token(
+    copydesk: Copydesk, user: str, *, ttl_seconds: float = 3600, age_seconds: float = 0, roles: tuple[str, ...] = ()
+) -> str:
     """A token with times of its own."""
     issued = time.time() - age_seconds
     claims = {"sub": user, "aud": "copydesk", "iat": issued, "exp": time.time() + ttl_seconds, "roles": list(roles)}
@@ -162,9 +164,12 @@ async def test_signing_out_ends_the_sockets_of_that_session_on_every_process(
 ) -> None:
     cookie = await sign_in(copydesk)
     mine = [
-        await process.editor("carol", headers={"Cookie": cookie, "Origin": process.url}) for process in (copydesk, another)
+        await process.editor("carol", headers={"Cookie": cookie, "Origin": process.url})
+        for process in (copydesk, another)
     ]
-    by_session = [await process.socket(headers={"Cookie": cookie, "Origin": process.url}) for process in (copydesk, another)]
+    by_session = [
+        await process.socket(headers={"Cookie": cookie, "Origin": process.url}) for process in (copydesk, another)
+    ]
     for socket in by_session:
         assert "ok" in await socket.command("hello")
     response = await copydesk.request("DELETE", "/session", user=None, Cookie=cookie, Origin=copydesk.url)

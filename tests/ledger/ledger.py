@@ -1,0 +1,309 @@
+"""The ledger: what was committed against what each editor was told. Pure; every check is proved in `test_checks.py`.
+
+What was committed is read once at the end, by a plain PyMongo change stream, so the order is the database's own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from tests.ledger.log import DELETED, EditorLog, Entry, Key, key_of
+
+Outcome = Literal["ok", "failed", "unknown"]
+SAMPLES = 5
+
+
+class Write(NamedTuple):
+    """What a writer did, and what it was told of it. `mark` is this write's alone."""
+
+    by: str
+    mark: str
+    outcome: Outcome
+
+
+class Commit(NamedTuple):
+    """One change of the database, in the order of the database."""
+
+    topic: str
+    key: Key
+    mark: str | None
+    kind: str
+
+
+@dataclass
+class Findings:
+    """How often each thing happened that must not, with a few examples; `repeated` and `resets` may."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+    silence_seconds: float = 0.0
+
+    def add(self, what: str, example: object, times: int = 1) -> None:
+        """One more."""
+        if times:
+            self.counts[what] += times
+            if self.counts[what] <= SAMPLES:
+                self.examples.append(f"{what}: {example}")
+
+    def merge(self, other: Findings) -> None:
+        """Those of another editor, too."""
+        self.counts += other.counts
+        self.examples += other.examples
+        self.silence_seconds = max(self.silence_seconds, other.silence_seconds)
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """What breaks the promise."""
+        return {name: self.counts[name] for name in FAULTS if self.counts[name]}
+
+
+FAULTS = (
+    "lost",
+    "duplicated",
+    "inverted",
+    "phantom",
+    "wrong text",
+    "leaked",
+    "not converged",
+    "lost write",
+    "undone write",
+    "doubled write",
+    "traceback",
+    "noise",
+    "leaked resource",
+)
+
+
+class Truth:
+    """All commits of a run, by their order."""
+
+    def __init__(self, commits: Iterable[Commit]) -> None:
+        self.commits = tuple(commits)
+        self.index = {commit.key: number for number, commit in enumerate(self.commits)}
+        if len(self.index) != len(self.commits):
+            raise ValueError("two commits have one name, so the editors could not tell them apart either")
+        self.by_id: dict[str, list[int]] = {}
+        for number, commit in enumerate(self.commits):
+            self.by_id.setdefault(commit.key[0], []).append(number)
+
+    def held(self, document_id: str, version: int | None, mark: str | None) -> int | None:
+        """The last commit of a document that a snapshot with this version and mark includes."""
+        for number in reversed(self.by_id.get(document_id, ())):
+            commit = self.commits[number]
+            if commit.key[1] == version if mark is None else commit.mark == mark:
+                return number
+        return None
+
+
+def commit_of(change: Mapping[str, Any], topics: dict[str, str]) -> Commit:
+    """One document of a plain change stream. `topics` remembers where a document belongs, for later changes of it."""
+    document_id, collection = change["documentKey"]["_id"], change["ns"]["coll"]
+    document = change.get("fullDocument") if change["operationType"] in ("insert", "replace") else None
+    if document is not None:
+        topics[document_id] = f"project:{document_id if collection == 'projects' else document['project_id']}"
+        version, fields = document.get("version", 1), document
+    else:
+        fields = change.get("updateDescription", {}).get("updatedFields", {})
+        version = fields.get("version")
+    mark = fields.get("body", fields.get("name"))
+    if fields.get("deleted_at") is not None:
+        mark = None
+    deleted = change["operationType"] == "delete"
+    key = key_of(document_id, version=version, mark=mark, deleted=deleted)
+    kind = "activity" if collection == "activities" else collection.removesuffix("s")
+    return Commit(topics.get(document_id, "?"), key, mark, kind)
+
+
+# -- the checks -------------------------------------------------------------------------------------------------------
+
+
+def check_editor(truth: Truth, log: EditorLog, topic: str, *, until: Key) -> Findings:
+    """Lost, duplicated, out of order, made up: one editor's topic up to and with the commit `until`."""
+    findings = Findings()
+    walk = _Walk(truth, log, topic, findings)
+    for entry in log.entries:
+        if entry.topic == topic:
+            walk.take(entry)
+    walk.end()
+    last = truth.index[until]
+    texts_gone = _texts_gone(truth)
+    for number, commit in enumerate(truth.commits[: last + 1]):
+        if commit.topic != topic:
+            continue
+        if not walk.covered[number]:
+            findings.add("lost", f"{log.name} was not told of {commit.key} {commit.mark}")
+        elif number in walk.marks and walk.marks[number] != commit.mark:
+            hidden = walk.marks[number] is None and commit.key[0] in texts_gone
+            if not hidden and commit.kind != "activity":
+                findings.add("wrong text", f"{log.name}: {commit.key} says {walk.marks[number]}, not {commit.mark}")
+    return findings
+
+
+class _Walk:
+    """Through one editor's log, ticking off commits."""
+
+    def __init__(self, truth: Truth, log: EditorLog, topic: str, findings: Findings) -> None:
+        self._truth, self._log, self._topic, self._findings = truth, log, topic, findings
+        self.covered = bytearray(len(truth.commits))
+        self.marks: dict[int, str | None] = {}
+        self._told = bytearray(len(truth.commits))
+        self._highest = -1
+        self._after_snapshot = False
+        self._of_topic = [number for number, commit in enumerate(truth.commits) if commit.topic == topic]
+        self._unsnapped = [number for number in self._of_topic if truth.commits[number].kind == "activity"]
+
+    def take(self, entry: Entry) -> None:
+        if entry.what == "snapshot":
+            self._snapshot(entry)
+        elif entry.what in ("reset", "not resumed"):
+            self._findings.counts["resets"] += entry.what == "reset"
+            self._findings.counts["not resumed"] += entry.what == "not resumed"
+        for event in entry.events:
+            number = self._truth.index.get(event.key)
+            if number is None or self._truth.commits[number].topic != self._topic:
+                self._findings.add("phantom", f"{self._log.name}: {event}")
+            elif not event.applied:
+                self._findings.counts["repeated"] += 1
+            else:
+                self._apply(number, event.mark)
+
+    def _apply(self, number: int, mark: str | None) -> None:
+        key = self._truth.commits[number].key
+        if self._told[number]:
+            self._findings.add("duplicated", f"{self._log.name}: {key}")
+        elif number < self._highest:
+            self._findings.add("inverted", f"{self._log.name}: {key} after {self._truth.commits[self._highest].key}")
+        self._told[number] = self.covered[number] = 1
+        self.marks[number] = mark
+        self._highest = max(self._highest, number)
+        if self._after_snapshot:
+            self._cover_unsnapped(number)
+
+    def _snapshot(self, entry: Entry) -> None:
+        """It stands for every commit up to what it holds of each document, and for all of those that are gone."""
+        for document_id in {self._truth.commits[number].key[0] for number in self._of_topic}:
+            numbers = self._truth.by_id[document_id]
+            held = entry.held.get(document_id)
+            last = self._truth.held(document_id, *held) if held is not None else None
+            if held is None and self._truth.commits[numbers[-1]].key[1] == DELETED:
+                last = numbers[-1]
+                # Whether it was deleted before or after: that it is not held says before.
+            elif last is not None:
+                self._highest = max(self._highest, last)
+            for number in numbers:
+                if last is not None and number <= last:
+                    self.covered[number] = 1
+        self._after_snapshot = True
+
+    def _cover_unsnapped(self, before: int) -> None:
+        """Activities are in no snapshot, so one cannot miss those that it replaces."""
+        for number in self._unsnapped:
+            if number < before:
+                self.covered[number] = 1
+        self._after_snapshot = False
+
+    def end(self) -> None:
+        if self._after_snapshot:
+            self._cover_unsnapped(len(self.covered))
+
+
+def _texts_gone(truth: Truth) -> set[str]:
+    """Comments that became tombstones: their text is not replayed either."""
+    return {commit.key[0] for commit in truth.commits if commit.mark is None and commit.key[1] != DELETED}
+
+
+def check_writes(truth: Truth, writes: Iterable[Write]) -> Findings:
+    """What was acknowledged is there, once; what was refused is not."""
+    findings = Findings()
+    times = Counter(commit.mark for commit in truth.commits if commit.mark is not None)
+    for write in writes:
+        findings.counts[f"writes {write.outcome}"] += 1
+        if write.outcome == "ok" and not times[write.mark]:
+            findings.add("lost write", write)
+        elif write.outcome == "failed" and times[write.mark]:
+            findings.add("undone write", write)
+        if times[write.mark] > 1:
+            findings.add("doubled write", f"{write} is there {times[write.mark]} times")
+    return findings
+
+
+def check_probe(log: EditorLog, topic: str, private: Container[str]) -> Findings:
+    """Nothing of a topic reached somebody who may not see it, nor of its documents on any other topic."""
+    findings = Findings()
+    for entry in log.entries:
+        if entry.topic == topic and entry.what in ("events", "snapshot", "live", "resumed", "not resumed", "reset"):
+            findings.add("leaked", f"{log.name} got {entry.what} of {topic}")
+        ids = [event.key[0] for event in entry.events] + list(entry.held)
+        for document_id in ids:
+            if document_id in private:
+                findings.add("leaked", f"{log.name} was told of {document_id} on {entry.topic}")
+    return findings
+
+
+def check_converged(
+    name: str, held: Mapping[str, Mapping[str, Any]], fresh: Mapping[str, Mapping[str, Any]]
+) -> Findings:
+    """The documents of a kind that a client holds are those of a fresh read, field by field."""
+    findings = Findings()
+    for document_id in held.keys() | fresh.keys():
+        if held.get(document_id) != fresh.get(document_id):
+            example = f"{name} has {held.get(document_id)} where there is {fresh.get(document_id)}"
+            findings.add("not converged", example)
+    return findings
+
+
+def longest_silence(log: EditorLog, topic: str, begin: float, end: float) -> float:
+    """Seconds between two frames with events on a topic, at most, while something was written all the time."""
+    moments = [begin, *(entry.at for entry in log.of("events", topic) if begin <= entry.at <= end), end]
+    return max(after - before for before, after in itertools.pairwise(moments))
+
+
+def check_log(lines: Iterable[str], *, warnings: int) -> Findings:
+    """A server's own log, as JSON: no traceback, and not more than so many warnings and errors."""
+    findings = Findings()
+    noisy: Counter[str] = Counter()
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            if line.startswith("Traceback"):
+                findings.add("traceback", line)
+            continue
+        if "exception" in entry or entry.get("level") == "critical":
+            findings.add("traceback", line[:2000])
+        elif entry.get("level") in ("warning", "error"):
+            noisy[str(entry.get("event"))[:80]] += 1
+    findings.counts["warnings"] += noisy.total()
+    if noisy.total() > warnings:
+        findings.add("noise", f"{noisy.total()} warnings where {warnings} are fair: {noisy.most_common(5)}")
+    return findings
+
+
+class Usage(NamedTuple):
+    """What a process holds while nobody is connected."""
+
+    files: int
+    threads: int
+    connections: int
+    subscriptions: int
+
+
+def check_usage(before: Usage, after: Usage, *, pool: int) -> Findings:
+    """Nothing is left of connections that ended. The driver may keep up to `pool` more connections and threads."""
+    findings = Findings()
+    for name, allowed in (("files", pool), ("threads", pool), ("connections", 0), ("subscriptions", 0)):
+        more = getattr(after, name) - getattr(before, name)
+        if more > allowed:
+            findings.add("leaked resource", f"{more} more {name} than at the start ({getattr(after, name)})")
+    return findings
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of all do not exceed; 0 for none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
