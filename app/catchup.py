@@ -75,6 +75,13 @@ class CatchUp:
             task.add_done_callback(self._running.discard)
         return await answer
 
+    async def close(self) -> None:
+        """End what is under way; called when nobody waits for it any more."""
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=5)
+
     async def _work(self) -> None:
         while self._waiting:
             waiting, self._waiting = sorted(self._waiting, key=lambda entry: entry[0]), []

@@ -80,9 +80,7 @@ def needs_lookup(document: Mapping[str, Any]) -> bool:
     return document["operationType"] in ("insert", "update", "replace") and document.get("fullDocument") is None
 
 
-def read_change(
-    document: Mapping[str, Any], position: Position, *, current: Mapping[str, Any] | None = None
-) -> Change:
+def read_change(document: Mapping[str, Any], position: Position, *, current: Mapping[str, Any] | None = None) -> Change:
     """Understand one change-stream document. Never raises for what another program wrote.
 
     `current` is the document as it is now, for a change that `needs_lookup`.
@@ -181,9 +179,7 @@ def _topic(thing: Thing | None) -> str | None:
     return None if project_id is None else f"project:{project_id}"
 
 
-def _raised_version(
-    operation: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
-) -> int | None:
+def _raised_version(operation: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> int | None:
     """The version, where this change raised it; another program may not have."""
     now = _version(after)
     if operation == "insert" or now is None:

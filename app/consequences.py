@@ -103,9 +103,7 @@ class Consequences:
         if now.log_level != before.log_level:
             logs.set_level(now.log_level)
         if before.websockets_enabled and not now.websockets_enabled:
-            self._connections.close_where(
-                lambda connection: connection.transport == "websocket", CloseCode.DISABLED
-            )
+            self._connections.close_where(lambda connection: connection.transport == "websocket", CloseCode.DISABLED)
 
 
 async def apply_schema(database: Database) -> None:

@@ -231,11 +231,15 @@ class Conversation:
 
     async def _refresh(self, command: Refresh, identity: Identity) -> None:
         fresh = await self._authenticator.identify_token(command.token)
+        if self._over:
+            return
         if fresh.user_id != identity.user_id:
             raise Forbidden("The token is another user's; open another socket for them.")
         if (fresh.roles, fresh.groups) != (identity.roles, identity.groups):
             # What this socket may see was decided with the old roles.
-            self.close(CloseCode.ROLES_CHANGED, Forbidden("Your roles have changed. Connect again."))
+            refusal = Forbidden("Your roles have changed. Connect again.")
+            self._refuse(command.id, refusal)
+            self.close(CloseCode.ROLES_CHANGED, refusal)
             return
         self.identity = fresh
         self._watch_expiry(fresh)

@@ -315,5 +315,3 @@ def _error_of(reading: asyncio.Future[None]) -> BaseException | None:
     if error is None or isinstance(error, PyMongoError | BSONError):
         return error
     raise error
-
-

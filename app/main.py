@@ -162,7 +162,7 @@ class Server:
             limits=lambda: self.runtime.now,
             ping_seconds=settings.ping_seconds,
         )
-        catch_up = CatchUp(
+        self._catch_up = CatchUp(
             lambda after, until: read_stretch(database, after, until),
             here=lambda: self.hub.position,
             streams=settings.catch_up_streams,
@@ -172,7 +172,7 @@ class Server:
         self._sources = Sources(
             hub=self.hub,
             history=self._history,
-            missed=Missed(history=self._history, catch_up=catch_up, positions=self._codec),
+            missed=Missed(history=self._history, catch_up=self._catch_up, positions=self._codec),
             views=Views(SnapshotStore(database, report=self.report), here=lambda: self.hub.position),
             access=self._access,
             encode=self._codec.encode,
@@ -331,9 +331,7 @@ class Server:
         return not self.feed.stale
 
     def _readiness(self) -> Readiness:
-        return Readiness(
-            database=not self.feed.stale, feed=self._relay.positioned.is_set(), draining=self._draining
-        )
+        return Readiness(database=not self.feed.stale, feed=self._relay.positioned.is_set(), draining=self._draining)
 
     # -- stop ---------------------------------------------------------------------------------------------------------
 
@@ -353,6 +351,7 @@ class Server:
             await asyncio.wait(self._tasks, timeout=5)
         if hasattr(self, "_passwords"):
             await self._joiner.close()
+            await self._catch_up.close()
             await self._consequences.close()
             self._passwords.close()
 

@@ -273,7 +273,5 @@ def reply_error(command_id: int | None, refusal: Refusal) -> Frame:
     """The frame that says a command was refused; a push where the command's id could not be read."""
     body = error_body(refusal)
     if command_id is None:
-        return push(
-            ErrorPush(code=body.code, detail=body.detail, retry=body.retry, retry_after_ms=body.retry_after_ms)
-        )
+        return push(ErrorPush(code=body.code, detail=body.detail, retry=body.retry, retry_after_ms=body.retry_after_ms))
     return Frame(msgspec.json.encode({"id": command_id, "error": body}))

@@ -125,9 +125,7 @@ class Relay:
             self.lag_seconds = max(0.0, (utc_now() - moment).total_seconds())
         self._publish(changes)
 
-    def _read(
-        self, document: Mapping[str, Any], position: Position, current: Mapping[str, Any] | None
-    ) -> Change:
+    def _read(self, document: Mapping[str, Any], position: Position, current: Mapping[str, Any] | None) -> Change:
         """A change that we cannot understand at all must not end the feed of everyone: they are told to read again."""
         try:
             return read_change(document, position, current=current)

@@ -99,9 +99,7 @@ class EventStreamHandler(ApiHandler):
             raise errors.Unavailable("This server is not ready yet, or is stopping.", retry_after=2.0)
         self.connections.check_room(self.address, identity)
         self._open()
-        self.follower = Follower(
-            self.sources, identity, deliver=self._deliver, room=self._room, close=self.leave
-        )
+        self.follower = Follower(self.sources, identity, deliver=self._deliver, room=self._room, close=self.leave)
         self.connections.add(self)
         self.connections.admit(self, identity)
         timers = self._watch_expiry(identity)
@@ -257,9 +255,7 @@ class EventPollHandler(ApiHandler):
         )
     }
 
-    def initialize(
-        self, *, edge: Edge, sources: Sources, connections: Connections, ready: Callable[[], bool]
-    ) -> None:
+    def initialize(self, *, edge: Edge, sources: Sources, connections: Connections, ready: Callable[[], bool]) -> None:
         super().initialize(edge=edge)
         self.sources, self.connections, self.ready = sources, connections, ready
         self._poll: Poll | None = None

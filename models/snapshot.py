@@ -57,9 +57,9 @@ class SnapshotStore:
             ).sort("_id")
             while batch := await items.to_list(BATCH):
                 snapshot.items += self._fitting("items", Item, batch)
-            comments = self._database.comments.find(
-                {"project_id": project_id}, session=session, batch_size=BATCH
-            ).sort("_id")
+            comments = self._database.comments.find({"project_id": project_id}, session=session, batch_size=BATCH).sort(
+                "_id"
+            )
             while batch := await comments.to_list(BATCH):
                 snapshot.comments += self._fitting("comments", Comment, batch)
         snapshot.comments.sort(key=lambda comment: comment.id != comment.thread_id)

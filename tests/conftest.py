@@ -101,7 +101,14 @@ class Copydesk:
         )
 
     async def request(
-        self, method: str, path: str, body: Any = None, *, user: str | None = "alice", roles: tuple[str, ...] = (), **headers: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        user: str | None = "alice",
+        roles: tuple[str, ...] = (),
+        **headers: str,
     ) -> HTTPResponse:
         """One REST request; `path` below /api/v1. Underscores in header names become hyphens."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -163,7 +170,13 @@ def start_server(io_loop: IOLoop, mongodb_uri: str, database_name: str) -> Itera
 
     def start_now(**chosen: Any) -> Copydesk:
         settings = Settings(
-            **{"port": 0, "mongodb_database": database_name, "auth_secret": "s" * 32, "mongodb_uri": mongodb_uri, **chosen}
+            **{
+                "port": 0,
+                "mongodb_database": database_name,
+                "auth_secret": "s" * 32,
+                "mongodb_uri": mongodb_uri,
+                **chosen,
+            }
         )
         started.append(io_loop.run_sync(lambda: start(settings)))
         return started[-1]

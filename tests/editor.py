@@ -1,4 +1,4 @@
-"""A client as an integrator would write it, for tests: one socket, stores that follow the version rule of the protocol."""
+"""A client as an integrator would write it: one socket, and stores that follow the version rule of the protocol."""
 
 from __future__ import annotations
 
@@ -148,9 +148,7 @@ class Editor:
 
         def matching() -> list[dict[str, Any]]:
             return [
-                event
-                for event in self.events(topic)
-                if all(event.get(name) == value for name, value in fields.items())
+                event for event in self.events(topic) if all(event.get(name) == value for name, value in fields.items())
             ]
 
         await self.until(lambda: bool(matching()))

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Stepped:
-    """Awaits `work`; after its `point`-th suspension, and before it goes on, `action` runs to its end. 0: before the start.
+    """Awaits `work`; after its `point`-th suspension, before it goes on, `action` runs to its end. 0: before the start.
 
     `suspensions` tells afterwards how many there were.
     """

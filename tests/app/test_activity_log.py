@@ -20,6 +20,7 @@ def logged(of: Change) -> list[str]:
     return [entry["type"] for entry in activities_of(of, retention=YEAR)]
 
 
+OWNER = {"principal": "user:alice", "role": "owner"}
 RESOLVED = {"resolved": {"by": "bob", "at": NOON}}
 
 
@@ -28,12 +29,13 @@ RESOLVED = {"resolved": {"by": "bob", "at": NOON}}
     [
         (change("projects", "insert", None, project()), ["project_created"]),
         (change("projects", "update", project(), project(name="New")), ["project_changed"]),
-        (change("projects", "update", project(), project(members=[{"principal": "user:a", "role": "owner"}])), ["project_members_changed"]),
+        (change("projects", "update", project(), project(members=[OWNER])), ["project_members_changed"]),
         (change("projects", "update", project(), project(archived_at=NOON)), ["project_archived"]),
         (change("projects", "update", project(archived_at=NOON), project()), ["project_reopened"]),
         (change("projects", "update", project(), project(deleted_at=NOON)), ["project_deleted"]),
         (change("projects", "delete", project()), ["project_deleted"]),
-        (change("projects", "update", project(), project(name="New", archived_at=NOON)), ["project_changed", "project_archived"]),
+        (change("projects", "update", project(), project(name="B", archived_at=NOON)),
+         ["project_changed", "project_archived"]),
         (change("projects", "update", project(), project(updated_by="carol", version=2)), []),
         (change("items", "insert", None, item()), ["item_added"]),
         (change("items", "update", item(), item(name="New")), ["item_changed"]),

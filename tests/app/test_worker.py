@@ -27,7 +27,7 @@ class Relay:
     def __init__(self) -> None:
         self.position = Position(0, 0)
         self.observers: list[Any] = []
-        self.logged: list[str] = []
+        self.logged: dict[str, Any] = {}
         self._news = asyncio.Condition()
 
     async def run(self, feed: ChangeFeed) -> None:
@@ -43,7 +43,7 @@ class Relay:
                 observer(changes)
             if batch.reached is not None:
                 self.position = max(self.position, Position(*batch.reached))
-            self.logged += [change.after.item_id for change in changes if isinstance(change.after, Activity)]  # type: ignore[misc]  # all are about items
+            self.logged |= {change.id: change.after.item_id for change in changes if isinstance(change.after, Activity)}
             async with self._news:
                 self._news.notify_all()
 
@@ -51,7 +51,7 @@ class Relay:
         """The items that the log says were added, sorted, once there are so many entries."""
         async with asyncio.timeout(20), self._news:
             await self._news.wait_for(lambda: len(self.logged) >= count)
-        return sorted(self.logged)
+        return sorted(self.logged.values())
 
 
 def make(database: Any, relay: Relay, name: str) -> Worker:
@@ -72,7 +72,7 @@ def make(database: Any, relay: Relay, name: str) -> Worker:
 async def working(database: Any, *names: str) -> AsyncIterator[Relay]:
     """Workers on one feed; the first gets the lease."""
     feed, relay = ChangeFeed(database, history_seconds=0.001, stale_seconds=10), Relay()
-    relay.logged = [entry["item_id"] async for entry in database.activities.find()]
+    relay.logged = {entry["_id"]: entry["item_id"] async for entry in database.activities.find()}
     workers = [make(database, relay, name) for name in names]
     tasks = [asyncio.ensure_future(relay.run(feed))]
     for worker in workers:

@@ -22,21 +22,16 @@ def _snippet(language: str) -> str:
 
 async def test_the_python_client_of_the_readme_receives_a_comment(copydesk: Copydesk) -> None:
     project = await copydesk.project()
-    process = subprocess.Popen(
-        [sys.executable, "-c", _snippet("python"), copydesk.url, copydesk.token("bob"), project],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    arguments = (_snippet("python"), copydesk.url, copydesk.token("bob"), project)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", *arguments, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    lines = process.stdout
     try:
-        assert await asyncio.to_thread(lines.readline) == "waiting for comments\n"
+        assert await process.stdout.readline() == b"waiting for comments\n"
         await copydesk.call("POST", f"/projects/{project}/comments", {"body": "Hello from the README"})
-        assert await asyncio.to_thread(lines.readline) == "alice: Hello from the README\n"
+        assert await process.stdout.readline() == b"alice: Hello from the README\n"
     finally:
         process.kill()
-        process.wait()
-        lines.close()
+        await process.communicate()
 
 
 def test_the_clients_of_the_readme_are_short() -> None:

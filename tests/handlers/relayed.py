@@ -31,7 +31,8 @@ def foreign_item(id: str, project_id: str, **fields: Any) -> dict[str, Any]:  # 
     """An item with nothing but what docs/data.md asks for."""
     content = {"id": f"content-{id}", "version": "1"}
     return {
-        "_id": id, "project_id": project_id, "content": content, "name": "Home", "type": "page", "status": "draft", **fields,
+        "_id": id, "project_id": project_id, "content": content, "name": "Home", "type": "page", "status": "draft",
+        **fields,
     }  # fmt: skip
 
 

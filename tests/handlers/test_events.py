@@ -27,7 +27,9 @@ class EventSource:
         self.stores: dict[str, Store] = {}
 
     @classmethod
-    async def open(cls, url: str, token: str, topics: str, *, last_id: str | None = None, more: str = "") -> EventSource:
+    async def open(
+        cls, url: str, token: str, topics: str, *, last_id: str | None = None, more: str = ""
+    ) -> EventSource:
         parts = urlsplit(url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
@@ -143,7 +145,9 @@ async def test_no_position_is_told_before_all_topics_are_live(copydesk: Copydesk
     assert marks[-1] is not None
 
 
-async def test_a_stream_resumes_with_exactly_what_was_missed_on_all_its_topics(copydesk: Copydesk, listen: Open) -> None:
+async def test_a_stream_resumes_with_exactly_what_was_missed_on_all_its_topics(
+    copydesk: Copydesk, listen: Open
+) -> None:
     project = await copydesk.project()
     first = await listen(f"projects,project:{project}")
     await first.until("live", topic=f"project:{project}")
@@ -191,15 +195,11 @@ async def test_an_unseen_topic_is_refused_and_the_others_go_on(copydesk: Copydes
 
 
 async def test_who_loses_a_project_is_told_and_hears_nothing_after(copydesk: Copydesk, listen: Open) -> None:
-    project = await copydesk.project(
-        visibility="private", members=[{"principal": "user:bob", "role": "viewer"}]
-    )
+    project = await copydesk.project(visibility="private", members=[{"principal": "user:bob", "role": "viewer"}])
     source = await listen(f"project:{project},projects")
     await source.until("live", topic="projects")
     await copydesk.call("POST", f"/projects/{project}/comments", {"body": "Before"})
-    await copydesk.call(
-        "PATCH", f"/projects/{project}", {"members": [{"principal": "user:alice", "role": "owner"}]}
-    )
+    await copydesk.call("PATCH", f"/projects/{project}", {"members": [{"principal": "user:alice", "role": "owner"}]})
     await copydesk.call("POST", f"/projects/{project}/comments", {"body": "After"})
     other = await copydesk.project("Other")
     while not any(event["id"] == other for _, push, _ in source.messages for event in push.get("events", ())):

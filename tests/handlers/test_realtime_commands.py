@@ -315,6 +315,7 @@ async def test_another_users_or_a_bad_token_is_refused_and_changes_nothing(copyd
 
 async def test_a_newer_token_with_other_roles_means_connecting_again(copydesk: Copydesk) -> None:
     bob = await copydesk.editor("bob")
+    # Not awaiting a reply: the change stream may be first to say that the roles have changed.
     await say(bob, json.dumps({"op": "refresh", "id": 50, "token": copydesk.token("bob", "admin")}))
     assert (await bob.closed)[0] == 4102
 

@@ -249,9 +249,17 @@ async def test_what_does_not_fit_is_reported_once_and_skipped_and_nobody_suffers
     project = await copydesk.project()
     bob, heard = await listening(copydesk, project)
     odd: list[dict[str, Any]] = [
-        {"body": 5}, {"body": ""}, {"created_at": "today"}, {"created_at": DatetimeMS(2**60)}, {"author": {"$ref": "x"}},
-        {"mentions": [1]}, {"version": "x"}, {"resolved": []}, {"thread_id": ObjectId()}, {"project_id": {"$ne": 1}},
-    ]  # fmt: skip
+        {"body": 5},
+        {"body": ""},
+        {"created_at": "today"},
+        {"created_at": DatetimeMS(2**60)},
+        {"author": {"$ref": "x"}},
+        {"mentions": [1]},
+        {"version": "x"},
+        {"resolved": []},
+        {"thread_id": ObjectId()},
+        {"project_id": {"$ne": 1}},
+    ]
     for number, fields in enumerate(odd):
         plain_database.comments.insert_one(foreign_comment(f"odd{number}", project) | fields)
         plain_database.comments.update_one({"_id": f"odd{number}"}, {"$set": {"again": True}})

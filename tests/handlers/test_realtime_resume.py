@@ -187,9 +187,9 @@ async def test_what_is_no_position_of_ours_is_answered_with_a_snapshot(copydesk:
     stranger = PositionCodec(secrets=(b"x" * 32,), epoch=copydesk.server._codec._epoch)
     restored = PositionCodec(secrets=(b"s" * 32,), epoch=b"another!")
     flipped = good[:20] + ("A" if good[20] != "A" else "B") + good[21:]
-    unknown = ("", "nonsense", flipped, good + "A", good[:-1], stranger.encode(here(copydesk)), restored.encode(here(copydesk)),
-               "x" * 60_000, "826502\u00e4", '{"_data": "82"}')  # fmt: skip
-    for number, since in enumerate(unknown, 1):
+    foreign = [codec.encode(here(copydesk)) for codec in (stranger, restored)]
+    nonsense = ["", "nonsense", flipped, good + "A", good[:-1], "x" * 60_000, "826502\u00e4", '{"_data": "82"}']
+    for number, since in enumerate(nonsense + foreign, 1):
         reply = await bob.subscribe(topic, since=since)
         assert reply["ok"] == {"topic": topic, "resumed": False, "replayed": 0, "reason": "unknown"}
         assert len(bob.of("snapshot", topic)) == number + 1

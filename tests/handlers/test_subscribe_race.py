@@ -85,9 +85,17 @@ ACTIONS: dict[str, Action] = {
         },
     ),
     "insert from outside": lambda s: s.copydesk.database.comments.insert_one(
-        {"_id": f"x-{s.project}", "project_id": s.project, "body": "Hi", "author": "import", "created_at": datetime.now(UTC)}
+        {
+            "_id": f"x-{s.project}",
+            "project_id": s.project,
+            "body": "Hi",
+            "author": "import",
+            "created_at": datetime.now(UTC),
+        }
     ),
-    "update from outside": lambda s: s.copydesk.database.items.update_one({"_id": s.item}, {"$set": {"name": "Foreign"}}),
+    "update from outside": lambda s: s.copydesk.database.items.update_one(
+        {"_id": s.item}, {"$set": {"name": "Foreign"}}
+    ),
     "break from outside": lambda s: s.copydesk.database.items.update_one({"_id": s.item}, {"$set": {"name": 5}}),
     "delete for good from outside": lambda s: s.copydesk.database.comments.delete_one({"_id": s.reply}),
     "move away from outside": lambda s: s.copydesk.database.items.update_one(
@@ -119,10 +127,14 @@ async def test_whatever_is_written_while_subscribing_is_seen_once(copydesk: Copy
 
 async def test_a_hub_that_collects_nothing_is_caught(copydesk: Copydesk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hub, "_collect", lambda _hub, _subscription, _record: None)
-    with pytest.raises(AssertionError, match="differ"):
+
+    async def at_every_point() -> None:
         for point in range(40):
             scene = await Scene.set(copydesk)
             await _subscribe_with(scene, ACTIONS["reply"], point)
+
+    with pytest.raises(AssertionError, match="differ"):
+        await at_every_point()
 
 
 async def _subscribe_with(scene: Scene, action: Action, point: int) -> Stepped:

@@ -66,12 +66,12 @@ class ReconnectingEditor:
         *,
         doors: Callable[[], Sequence[Door]],
         rng: random.Random,
-        forge: Callable[[str], str] = lambda position: position,
     ) -> None:
-        """`forge` may spoil the position that the editor comes back with."""
+        """`doors` are the ways in, asked for each time; one of them is taken."""
         self.log = EditorLog(name)
         self._token, self._topics, self._doors, self._rng = token, topics, doors, rng
-        self._forge = forge
+        self.forge: Callable[[str], str] = lambda position: position
+        """May spoil the position that the editor comes back with."""
         self.refused: set[str] = set()
         self.connections = 0
         self._over = False
@@ -153,13 +153,15 @@ class ReconnectingEditor:
             )
 
     def _hear(self, text: str | bytes | None) -> None:
-        """Tornado's callback. Pushes are taken at once, so that their time is right."""
+        """Tornado's callback. What changes the log is taken at once: in its order, and at its time."""
         if text is None:
             self._frames.put_nowait(None)
             return
         frame = parse(text)
         if "push" in frame:
             self._take(frame)
+        elif "topic" in frame.get("ok", ()):
+            self.log.answered(time.time(), frame["ok"])
         if "push" not in frame or frame["push"] in ("ping", "unsubscribed"):
             self._frames.put_nowait(text)
 
@@ -182,8 +184,8 @@ class ReconnectingEditor:
                 self.connections += 1
                 for number, topic in enumerate(self._topics, 1):
                     self._subscribe(number, topic)
-            else:
-                self._answer(frame)
+            elif "error" in frame:
+                self._refused(frame)
 
     def _subscribe(self, number: int, topic: str) -> None:
         self._replies[number] = topic
@@ -193,18 +195,15 @@ class ReconnectingEditor:
                 "op": "subscribe",
                 "id": number,
                 "topic": topic,
-                **({} if since is None else {"since": self._forge(since)}),
+                **({} if since is None else {"since": self.forge(since)}),
             }
         )
 
-    def _answer(self, reply: dict[str, Any]) -> None:
-        if "error" in reply:
-            topic = self._replies.get(reply["id"])
-            if topic is None:
-                raise Lost
-            self._again(topic, reply["error"])
-        else:
-            self.log.answered(time.time(), reply["ok"])
+    def _refused(self, reply: dict[str, Any]) -> None:
+        topic = self._replies.get(reply["id"])
+        if topic is None:  # it was the hello
+            raise Lost
+        self._again(topic, reply["error"])
 
     def _answer_push(self, push: dict[str, Any]) -> None:
         if push["push"] == "ping":
@@ -249,7 +248,7 @@ class StreamingEditor(ReconnectingEditor):
             lines = [f"GET /api/v1/events/stream?topics={topics} HTTP/1.0", f"Host: {door.host}"]
             lines.append(f"Authorization: Bearer {self._token}")
             if self._last_id is not None:
-                lines.append(f"Last-Event-ID: {self._forge(self._last_id)}")
+                lines.append(f"Last-Event-ID: {self.forge(self._last_id)}")
             self._writer.write("\r\n".join([*lines, "", ""]).encode())
             async with asyncio.timeout(ANSWER_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")

@@ -53,7 +53,7 @@ class Findings:
     def merge(self, other: Findings) -> None:
         """Those of another editor, too."""
         self.counts += other.counts
-        self.examples += other.examples
+        self.examples = (self.examples + other.examples)[: 4 * SAMPLES]
         self.silence_seconds = max(self.silence_seconds, other.silence_seconds)
 
     @property
@@ -213,8 +213,8 @@ class _Walk:
 
 
 def _texts_gone(truth: Truth) -> set[str]:
-    """Comments that became tombstones: their text is not replayed either."""
-    return {commit.key[0] for commit in truth.commits if commit.mark is None and commit.key[1] != DELETED}
+    """Comments that were deleted, either way: their text is not replayed any more."""
+    return {commit.key[0] for commit in truth.commits if commit.mark is None}
 
 
 def check_writes(truth: Truth, writes: Iterable[Write]) -> Findings:

@@ -118,12 +118,9 @@ class EditorLog:
         """The entries of a kind on a topic."""
         return [entry for entry in self.entries if entry.what == what and entry.topic == topic]
 
-    def holds(self, topic: str, mark: str) -> bool:
-        """Whether a document with this mark is in the store."""
-        store = self.stores.get(topic)
-        return store is not None and any(
-            mark_of(document) == mark for document in store.documents.get("comment", {}).values()
-        )
+    def holds(self, topic: str, comment_id: str) -> bool:
+        """Whether a comment is in the store."""
+        return topic in self.stores and comment_id in self.stores[topic].of("comment")
 
     def _drop(self, topic: str) -> None:
         """What comes next stands alone; coming back with a position from before would mix the two."""

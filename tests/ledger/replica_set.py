@@ -111,6 +111,17 @@ class ReplicaSet:
             client.admin.command("replSetStepDown", 5, secondaryCatchUpPeriodSecs=4)
         self.primary()
 
+    def until_whole(self) -> None:
+        """Wait until every member is a primary or a follower that keeps up: then one of them may die."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(PyMongoError), self.primary().client() as client:
+                states = [member["state"] for member in client.admin.command("replSetGetStatus")["members"]]
+                if sorted(states) == [1] + [2] * (len(self.members) - 1):
+                    return
+            time.sleep(0.05)
+        raise RuntimeError("not every member came back")
+
     def fail(self, commands: list[str], *, times: int, **how: Any) -> None:
         """Have the primary fail the next `times` of these commands: ``errorCode=...`` or ``closeConnection=True``."""
         self._fail_point({"times": times}, {"failCommands": commands, **how})

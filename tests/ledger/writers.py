@@ -84,7 +84,13 @@ class ProgramWriter(Writer):
     """Another program: plain PyMongo, majority writes, ids decided before the first attempt."""
 
     def __init__(
-        self, name: str, projects: Sequence[str], rng: random.Random, *, database: AsyncDatabase[dict[str, Any]], bare: bool
+        self,
+        name: str,
+        projects: Sequence[str],
+        rng: random.Random,
+        *,
+        database: AsyncDatabase[dict[str, Any]],
+        bare: bool,
     ) -> None:
         """`bare`: now and then it changes a comment without raising its version, or removes one for good."""
         super().__init__(name, projects, rng, lanes=12)
@@ -213,6 +219,11 @@ async def request(
 def program(uri: str, name: str) -> tuple[pymongo.AsyncMongoClient[dict[str, Any]], AsyncDatabase[dict[str, Any]]]:
     """A client of another program, and its database."""
     client = pymongo.AsyncMongoClient[dict[str, Any]](
-        uri, w="majority", serverSelectionTimeoutMS=5000, socketTimeoutMS=6000, connectTimeoutMS=2000, heartbeatFrequencyMS=2000
+        uri,
+        w="majority",
+        serverSelectionTimeoutMS=5000,
+        socketTimeoutMS=6000,
+        connectTimeoutMS=2000,
+        heartbeatFrequencyMS=2000,
     )
     return client, client[name]

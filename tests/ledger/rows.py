@@ -1,0 +1,271 @@
+"""The faults, one function each: break something in its own way while people work, then reckon.
+
+Each has a short form for every change and a full form for `torture.py`; only the sizes differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from app.position import Position, PositionCodec
+from tests.ledger.editors import ReconnectingEditor
+from tests.ledger.ledger import Findings
+from tests.ledger.replica_set import ReplicaSet
+from tests.ledger.stage import Stage, stage
+from tests.ledger.writers import request
+
+WARNINGS_PER_FAULT = 25
+"""Lines that one fault may be worth in the log of one process, with every retry of every part."""
+
+
+class Size(NamedTuple):
+    """How much of a row: writes, their pace per second, and how often something is broken."""
+
+    writes: int
+    per_second: float
+    times: int
+    seconds: float = 0.0
+    """How long one fault lasts, where it lasts."""
+
+
+@dataclass
+class Result:
+    """What a row showed."""
+
+    findings: Findings
+    figures: dict[str, float | str]
+    """What was measured, by name with its unit."""
+    broken: list[str]
+    """Promises that did not hold; times are not among them."""
+    late: list[str]
+    """Bounds of time that did not hold on this machine."""
+
+
+Row = Callable[[ReplicaSet, Path, int, Size], Awaitable[Result]]
+
+
+def _result(
+    findings: Findings, figures: dict[str, float | str], *, never: dict[str, float], bounds: dict[str, float]
+) -> Result:
+    """`never`: figures that must be 0 besides the faults; `bounds`: the most that a measured figure may be."""
+    faults = {**findings.faults, **{name: count for name, count in never.items() if count}}
+    broken = [f"{name}: {count}" for name, count in faults.items()]
+    late = [f"{name}: {figures[name]}, at most {most}" for name, most in bounds.items() if float(figures[name]) > most]
+    return Result(findings, figures, broken, late)
+
+
+def _common(findings: Findings) -> dict[str, float | str]:
+    return {
+        "commits": findings.counts["commits"],
+        **{name: findings.counts[name] for name in ("lost", "duplicated", "inverted", "resets")},
+        "repeated on the wire": findings.counts["repeated"],
+        "longest silence, s": round(findings.silence_seconds, 1),
+    }
+
+
+# -- MongoDB ----------------------------------------------------------------------------------------------------------
+
+
+async def _unnoticed(
+    members: ReplicaSet, folder: Path, seed: int, size: Size, fault: Callable[[], None], *, most_silence: float
+) -> Result:
+    """A fault of MongoDB that nobody may notice but by the silence."""
+    async with stage(members, folder, seed=seed) as on:
+        await on.people()
+        pause = size.writes / size.per_second / (size.times + 1)
+
+        async def break_it() -> None:
+            await asyncio.sleep(pause)
+            await asyncio.to_thread(fault)
+
+        await on.during(on.write(size.writes, size.per_second, bare=True), break_it, times=size.times)
+        closed = _closed(on)
+        findings = await on.reckon(warnings=WARNINGS_PER_FAULT * size.times)
+        figures = {**_common(findings), "sockets closed": closed}
+        never = {"resets": findings.counts["resets"], "sockets closed": closed}
+        return _result(findings, figures, never=never, bounds={"longest silence, s": most_silence})
+
+
+def _closed(on: Stage) -> int:
+    return sum(len(each.log.closes) for each in (*on.editors, *on.probes))
+
+
+async def step_downs(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Result:
+    """The primary gives way to another member."""
+    return await _unnoticed(members, folder, seed, size, members.step_down, most_silence=6.0)
+
+
+async def kills(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Result:
+    """The primary dies without a word, and comes back when another has taken over."""
+
+    def kill() -> None:
+        members.until_whole()
+        dead = members.primary()
+        dead.kill()
+        members.primary()
+        dead.start()
+
+    try:
+        return await _unnoticed(members, folder, seed, size, kill, most_silence=6.0)
+    finally:
+        members.until_whole()
+
+
+async def hang(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Result:
+    """The primary stops answering but keeps its connections."""
+    noticed: list[float] = []
+    async with stage(members, folder, seed=seed) as on:
+        await on.people()
+        writing = asyncio.ensure_future(on.write(size.writes, size.per_second, bare=True))
+        try:
+            await asyncio.sleep(size.writes / size.per_second / 4)
+            frozen = await asyncio.to_thread(members.primary)
+            frozen.signal(signal.SIGSTOP)
+            begun = time.monotonic()
+            try:
+                while time.monotonic() - begun < size.seconds:
+                    if not noticed and not await _ready(on):
+                        noticed.append(time.monotonic() - begun)
+                    await asyncio.sleep(0.1)
+            finally:
+                frozen.signal(signal.SIGCONT)
+            await writing
+        finally:
+            writing.cancel()
+            await asyncio.wait({writing})
+        closed = _closed(on)
+        findings = await on.reckon(warnings=4 * WARNINGS_PER_FAULT)
+        # Where the stream found another primary before it was stale there was nothing to notice.
+        figures = {
+            **_common(findings),
+            "sockets closed": closed,
+            "stale after, s": round(noticed[0], 1) if noticed else 0,
+        }
+        never = {"resets": findings.counts["resets"], "sockets closed": closed}
+        bounds = {"longest silence, s": 8.0, "stale after, s": 7.0}
+        return _result(findings, figures, never=never, bounds=bounds)
+
+
+async def _ready(on: Stage) -> bool:
+    answers = [await request(on.http, door, "GET", "/readyz", token=None) for door in on.doors]
+    return all(answer is not None and answer.code == 200 for answer in answers)
+
+
+# -- connections ------------------------------------------------------------------------------------------------------
+
+
+async def cuts(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Result:
+    """Sockets are cut at random; their editors come back to either process, some with positions that are no good."""
+    rng = random.Random(seed)
+    forged = 0
+    async with stage(members, folder, seed=seed) as on:
+        await on.people()
+        stranger = PositionCodec(secrets=(b"x" * 32,), epoch=b"stranger")
+
+        def forging(editor: ReconnectingEditor) -> Callable[[str], str]:
+            def forge(position: str) -> str:
+                nonlocal forged
+                chance = rng.random()
+                forged += chance < 0.15
+                if chance < 0.05 and editor.log.old_positions:
+                    return rng.choice(editor.log.old_positions)
+                if chance < 0.10:
+                    return stranger.encode(Position(int(time.time()), 1, 1))
+                if chance < 0.15:
+                    place = rng.randrange(len(position))
+                    return position[:place] + rng.choice("ABCDEFGHabcdefgh01234567") + position[place + 1 :]
+                return position
+
+            return forge
+
+        for editor in on.editors:
+            editor.forge = forging(editor)
+        pause = size.writes / size.per_second / (size.times + 1)
+
+        async def cut() -> None:
+            await asyncio.sleep(pause)
+            rng.choice(on.editors).cut()
+
+        await on.during(on.write(size.writes, size.per_second), cut, times=size.times)
+        for editor in on.editors:
+            editor.forge = lambda position: position
+        findings = await on.reckon(warnings=WARNINGS_PER_FAULT)
+        figures = {
+            **_common(findings),
+            "connections": findings.counts["connections"],
+            "spoilt positions": forged,
+            "not resumed": findings.counts["not resumed"],
+        }
+        return _result(findings, figures, never={}, bounds={})
+
+
+# -- servers ----------------------------------------------------------------------------------------------------------
+
+
+async def restarts(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Result:
+    """One of two servers behind nginx is stopped or killed, in turn, and started again."""
+    rng = random.Random(seed)
+    stops: list[float] = []
+    exits: list[int] = []
+    async with stage(members, folder, seed=seed, behind_nginx=True) as on:
+        await on.people()
+        numbers = iter(range(2 * size.times))
+
+        async def restart() -> None:
+            process = rng.choice(on.processes)
+            if next(numbers) % 2:
+                await asyncio.to_thread(process.kill)
+            else:
+                begun = time.monotonic()
+                exits.append(await asyncio.to_thread(process.stop))
+                stops.append(time.monotonic() - begun)
+            await asyncio.to_thread(process.start)
+
+        await on.during(_until_told(on, size), restart, times=2 * size.times)
+        closes = [code for each in (*on.editors, *on.probes) for code in each.log.closes]
+        findings = await on.reckon(warnings=WARNINGS_PER_FAULT * size.times, usage=False)
+        figures = {
+            **_common(findings),
+            "stops": len(stops),
+            "kills": size.times,
+            "longest stop, s": round(max(stops), 1),
+            "closed with 4000": closes.count(4000),
+        }
+        never = {"exits with an error": sum(code != 0 for code in exits), "no 4000": 0 if 4000 in closes else 1}
+        return _result(findings, figures, never=never, bounds={"longest stop, s": 10.0})
+
+
+async def _until_told(on: Stage, size: Size) -> None:
+    await on.write(size.writes, size.per_second)
+
+
+ROWS: dict[str, Row] = {
+    "step-downs": step_downs,
+    "kills": kills,
+    "hang": hang,
+    "cuts": cuts,
+    "restarts": restarts,
+}
+
+SHORT: dict[str, Size] = {
+    "step-downs": Size(writes=1500, per_second=150, times=2),
+    "kills": Size(writes=1200, per_second=100, times=1),
+    "hang": Size(writes=1200, per_second=80, times=1, seconds=8),
+    "cuts": Size(writes=1500, per_second=150, times=60),
+    "restarts": Size(writes=1500, per_second=60, times=1),
+}
+
+FULL: dict[str, Size] = {
+    "step-downs": Size(writes=100_000, per_second=300, times=20),
+    "kills": Size(writes=25_000, per_second=150, times=10),
+    "hang": Size(writes=9_000, per_second=100, times=1, seconds=40),
+    "cuts": Size(writes=40_000, per_second=200, times=1000),
+    "restarts": Size(writes=60_000, per_second=150, times=20),
+}

@@ -1,0 +1,332 @@
+"""The stage that things break on: a replica set, Copydesk processes, editors, writers, and the reckoning at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+from tornado.httpclient import AsyncHTTPClient
+
+from app import commands
+from app.settings import Settings
+from tests.editor import Editor
+from tests.ledger import ledger
+from tests.ledger.editors import Door, ReconnectingEditor, StreamingEditor
+from tests.ledger.ledger import Commit, Findings, Truth, Usage, Write
+from tests.ledger.replica_set import ReplicaSet
+from tests.ledger.writers import ProgramWriter, RestWriter, Writer, program, request
+from tests.real import nginx
+from tests.real.processes import Process
+
+SECRET = "s" * 32
+PING_SECONDS = 5
+CATCH_UP_SECONDS = 60.0
+POOL = 80
+"""More connections to MongoDB and threads than at the start: Motor's 32 threads, each with a connection, on three
+members."""
+
+
+class Stage:
+    """Everything of one run. Made by `stage`."""
+
+    def __init__(self, members: ReplicaSet, folder: Path, *, seed: int) -> None:
+        self.replica_set, self.folder = members, folder
+        self.rng = random.Random(seed)
+        self.database_name = f"ledger_{uuid.uuid4().hex[:12]}"
+        self.processes: list[Process] = []
+        self.doors: list[Door] = []
+        self.http = AsyncHTTPClient(force_instance=True, max_clients=64)
+        self.editors: list[ReconnectingEditor] = []
+        self.probes: list[ReconnectingEditor] = []
+        self.writers: list[Writer] = []
+        self.extra_writes: list[Write] = []
+        self.open_project = self.private_project = ""
+        self._program, self.database = program(members.uri, self.database_name)
+        self._proxy: nginx.Nginx | None = None
+        self._begin: Any = None
+        self._usage: list[Usage] = []
+        self._wrote = (0.0, 0.0)
+
+    # -- setting up ---------------------------------------------------------------------------------------------------
+
+    async def open(self, *, servers: int, behind_nginx: bool, **settings: str) -> None:
+        """Processes, projects, and the point from which the ledger counts."""
+        chosen = {
+            "mongodb_uri": self.replica_set.uri,
+            "mongodb_database": self.database_name,
+            "auth_secret": SECRET,
+            "ping_seconds": str(PING_SECONDS),
+            "log_format": "json",
+            "max_connections_per_user": "4000",
+            "max_connections_per_address": "4000",
+            "allowed_hosts": f"127.0.0.1,{nginx.SERVER_NAME}",
+            "trusted_proxies": "127.0.0.1",
+            **settings,
+        }
+        for number in range(servers):
+            log = self.folder / f"server-{number}.log"
+            self.processes.append(await asyncio.to_thread(lambda log=log: Process(log=log, **chosen)))
+        if behind_nginx:
+            (self.folder / "nginx").mkdir()
+            self._proxy = nginx.start(self.folder / "nginx", [process.port for process in self.processes])
+            self.doors = [Door(self._proxy.port, self._proxy.host)]
+        else:
+            self.doors = [Door(process.port, f"127.0.0.1:{process.port}") for process in self.processes]
+        self.open_project = await self._project({"name": "Open"})
+        members = [{"principal": "user:member", "role": "viewer"}]
+        self.private_project = await self._project({"name": "Private", "visibility": "private", "members": members})
+        await self._until(lambda: self._activities(2), "the activities of both projects")
+        while self._begin is None:
+            self._begin = (await self.database.command("ping")).get("operationTime")
+        self._usage = [await self.usage(process) for process in self.processes]
+
+    async def _project(self, body: dict[str, Any]) -> str:
+        answer = await self.call("POST", "/projects", body)
+        assert answer is not None, "no answer"
+        assert answer["code"] == 201, answer
+        made: str = answer["id"]
+        return made
+
+    async def _activities(self, count: int) -> bool:
+        return await self.database.activities.count_documents({}) >= count
+
+    async def call(self, method: str, path: str, body: Any = None, *, user: str = "alice", **headers: str) -> Any:
+        """One request through any door: the JSON of its answer with `code`; None for none."""
+        door = self.rng.choice(self.doors)
+        answer = await request(self.http, door, method, path, body, token=self.token(user), **headers)
+        if answer is None:
+            return None
+        return {**(ledger.json.loads(answer.body) if answer.body else {}), "code": answer.code}
+
+    def token(self, user: str) -> str:
+        """A bearer token for an editor."""
+        settings = Settings(auth_secret=SECRET)
+        return commands.token(settings, sub=user, roles=(), ttl_seconds=24 * 3600, name=None, email=None)
+
+    async def people(self, *, members: int = 14, streaming: int = 2, probes: int = 4) -> None:
+        """Editors who may see everything, some of them over Server-Sent Events, and some who may not."""
+        both = [f"project:{self.open_project}", f"project:{self.private_project}"]
+        for number in range(members + streaming):
+            kind = StreamingEditor if number >= members else ReconnectingEditor
+            self.editors.append(self.editor(f"member-{number}", "member", both, kind))
+        self.probes += [self.editor(f"probe-{number}", f"probe{number}", both) for number in range(probes)]
+        for each in (*self.editors, *self.probes):
+            each.start()
+        await self._until(self._settled, "everybody to be connected")
+
+    def editor(
+        self, name: str, user: str, topics: Sequence[str], kind: type[ReconnectingEditor] = ReconnectingEditor
+    ) -> ReconnectingEditor:
+        """One more editor, who has not begun yet."""
+        made = kind(
+            name,
+            self.token(user),
+            topics,
+            doors=lambda: self.doors,
+            rng=random.Random(self.rng.random()),
+        )
+        made.ping_seconds = PING_SECONDS
+        return made
+
+    async def _settled(self) -> bool:
+        return all(each.settled for each in (*self.editors, *self.probes))
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    async def write(self, count: int, per_second: float, *, rest: float = 0.15, bare: bool = False) -> None:
+        """So many writes at such a pace; a share of them over REST."""
+        projects = [self.open_project, self.open_project, self.private_project]
+        seeds = [random.Random(self.rng.random()) for _ in range(4)]
+        programs: list[Writer] = [
+            ProgramWriter(f"program{number}", projects, seeds[number], database=self.database, bare=bare)
+            for number in range(2)
+        ]
+        writer = RestWriter(
+            "rest", projects, seeds[2], token=self.token("alice"), doors=lambda: self.doors, client=self.http
+        )
+        self.writers += [*programs, writer]
+        begun = time.time()
+        async with asyncio.TaskGroup() as group:
+            for one in programs:
+                group.create_task(one.run(round(count * (1 - rest) / 2), per_second * (1 - rest) / 2))
+            group.create_task(writer.run(round(count * rest), per_second * rest))
+        self._wrote = (begun, time.time())
+
+    async def during(
+        self, work: Awaitable[None], break_something: Callable[[], Awaitable[None]], *, times: int
+    ) -> None:
+        """While something is done, break something so many times, one after the other."""
+        doing = asyncio.ensure_future(work)
+        try:
+            for _ in range(times):
+                await break_something()
+            await doing
+        finally:
+            doing.cancel()
+            await asyncio.wait({doing})
+
+    async def settle(self) -> Findings:
+        """Wait until everybody has a last comment in each project, and compare with a fresh read."""
+        findings = Findings()
+        self._last = {}
+        for project in (self.open_project, self.private_project):
+            last = f"last-{uuid.uuid4().hex[:8]}"
+            self._last[f"project:{project}"] = last
+            await self._insert(project, last)
+        deadline = time.monotonic() + CATCH_UP_SECONDS
+        for topic, last in self._last.items():
+            for each in self.editors:
+                # Through the editors' own eyes, since the database cannot say what they have seen.
+                while not each.log.holds(topic, last) and time.monotonic() < deadline:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                if not each.log.holds(topic, last):
+                    findings.add("not converged", f"{each.log.name} never saw the last comment of {topic}")
+        fresh = await self._fresh()
+        for each in self.editors:
+            for topic, store in each.log.stores.items():
+                for kind in ("project", "item", "comment"):
+                    name = f"{each.log.name}, {topic}"
+                    findings.merge(ledger.check_converged(name, store.of(kind), fresh.stores[topic].of(kind)))
+        return findings
+
+    async def _insert(self, project: str, comment: str) -> None:
+        document = {"_id": comment, "project_id": project, "body": comment, "author": "end"}
+        while True:
+            try:
+                await self.database.comments.replace_one(
+                    {"_id": comment}, {**document, "created_at": datetime.now(UTC), "version": 1}, upsert=True
+                )
+            except PyMongoError:
+                await asyncio.sleep(0.2)
+            else:
+                return
+
+    async def _fresh(self) -> Editor:
+        door = self.rng.choice(self.doors)
+        editor = await Editor.connect(f"http://127.0.0.1:{door.port}", self.token("member"), headers=door.headers)
+        for topic in self._last:
+            reply = await editor.subscribe(topic)
+            assert "ok" in reply, reply
+        await editor.close()
+        return editor
+
+    async def reckon(self, *, warnings: int, usage: bool = True) -> Findings:
+        """Settle, send everybody away, and check everything. `usage`: the processes are those of the beginning."""
+        findings = await self.settle()
+        for each in (*self.editors, *self.probes):
+            await each.stop()
+        truth = await asyncio.to_thread(self._truth)
+        private = f"project:{self.private_project}"
+        private_ids = {commit.key[0] for commit in truth.commits if commit.topic == private} | {self.private_project}
+        for each in self.editors:
+            for topic, last in self._last.items():
+                found = ledger.check_editor(truth, each.log, topic, until=(last, 1))
+                if topic != private:
+                    found.silence_seconds = ledger.longest_silence(each.log, topic, *self._wrote)
+                findings.merge(found)
+        for probe in self.probes:
+            findings.merge(ledger.check_probe(probe.log, private, private_ids))
+        writes = [write for writer in self.writers for write in writer.writes]
+        findings.merge(ledger.check_writes(truth, writes))
+        for number, process in enumerate(self.processes):
+            lines = (self.folder / f"server-{number}.log").read_text(encoding="utf-8").splitlines()
+            findings.merge(ledger.check_log(lines, warnings=warnings))
+            if usage:
+                await self._until(lambda process=process: self._deserted(process), "connections to end")
+                findings.merge(ledger.check_usage(self._usage[number], await self.usage(process), pool=POOL))
+        findings.counts["commits"] = len(truth.commits)
+        findings.counts["connections"] = sum(each.connections for each in (*self.editors, *self.probes))
+        return findings
+
+    def _truth(self) -> Truth:
+        """All that was committed since the stage was open, as the database orders it."""
+        commits: list[Commit] = []
+        topics: dict[str, str] = {}
+        watched = {"$match": {"ns.coll": {"$in": ["projects", "items", "comments", "activities"]}}}
+        with pymongo.MongoClient[dict[str, Any]](self.replica_set.uri) as client:
+            end = client.admin.command("ping")["operationTime"]
+            database = client[self.database_name]
+            with database.watch([watched], start_at_operation_time=self._begin, max_await_time_ms=200) as stream:
+                while True:
+                    change = stream.try_next()
+                    if change is not None and change["clusterTime"] <= end:
+                        if change["clusterTime"] > self._begin:
+                            commits.append(ledger.commit_of(change, topics))
+                    elif change is not None or _time_of(stream.resume_token) > (end.time, end.inc):
+                        return Truth(commits)
+
+    # -- what a process holds -----------------------------------------------------------------------------------------
+
+    async def usage(self, process: Process) -> Usage:
+        """Asked of the system, and of the process's own metrics."""
+        measured = await self.metrics(process)
+        proc = Path(f"/proc/{process.pid}")
+        return Usage(
+            files=len(list((proc / "fd").iterdir())),
+            threads=len(list((proc / "task").iterdir())),
+            connections=int(sum(value for name, value in measured.items() if name.startswith("copydesk_connections"))),
+            subscriptions=int(measured["copydesk_subscriptions"]),
+        )
+
+    async def metrics(self, process: Process) -> dict[str, float]:
+        """What `/metrics` says, by name with labels."""
+        answer = await self.http.fetch(f"{process.url}/metrics")
+        lines = re.findall(r"^([a-z_]+(?:\{.*\})?) (\S+)$", answer.body.decode(), re.MULTILINE)
+        return {name: float(value) for name, value in lines}
+
+    async def _deserted(self, process: Process) -> bool:
+        return (await self.usage(process)).connections == 0
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        deadline = time.monotonic() + CATCH_UP_SECONDS
+        while not await condition():
+            assert time.monotonic() < deadline, f"waited in vain for {what}"
+            await asyncio.sleep(0.05)  # what is waited for is in other processes
+
+    async def close(self) -> None:
+        """End everything but the replica set."""
+        for each in (*self.editors, *self.probes):
+            await each.stop()
+        if self._proxy is not None:
+            await asyncio.to_thread(self._proxy.stop)
+        for process in self.processes:
+            await asyncio.to_thread(process.stop)
+        self.http.close()
+        try:
+            await self._program.drop_database(self.database_name)
+        finally:
+            await self._program.close()
+
+
+def _time_of(token: Any) -> tuple[int, int]:
+    data = token["_data"]
+    return int(data[2:10], 16), int(data[10:18], 16)
+
+
+@asynccontextmanager
+async def stage(
+    members: ReplicaSet,
+    folder: Path,
+    *,
+    seed: int,
+    servers: int = 2,
+    behind_nginx: bool = False,
+    **settings: str,
+) -> AsyncIterator[Stage]:
+    """A stage for a while; `settings` of the processes, as text."""
+    made = Stage(members, folder, seed=seed)
+    try:
+        await made.open(servers=servers, behind_nginx=behind_nginx, **settings)
+        yield made
+    finally:
+        await made.close()
