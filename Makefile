@@ -5,11 +5,13 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 py
 	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests wait more than they compute, so that more run side by side than there are processors.
+JOBS ?= 3
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 # nginx lives where only root's PATH leads.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help install run test lint types check clean
+.PHONY: help install run test torture lint types check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -39,7 +41,10 @@ test: $(VENV)/installed-for-tests  ## install what tests need, then run them all
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
 	test -z "$$missing" || { echo "The tests need more programs. On Debian: apt-get install$$missing" >&2; exit 1; }
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+
+torture: $(VENV)/installed-for-tests  ## break MongoDB, servers and connections for half an hour: make torture ARGS="--row kills --scale 0.1"
+	@$(BIN)/python -m tests.ledger.torture $(ARGS)
 
 lint: $(VENV)/installed-for-tests  ## look for defects and style
 	@$(BIN)/ruff check .

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line: serve (default), token, user; parses, calls app, exits."""
+"""The command line: serve (default), token, user, epoch; parses, calls app, exits."""
 
 from __future__ import annotations
 
@@ -88,6 +88,10 @@ def _enable_user(settings: Settings, arguments: argparse.Namespace) -> int:
     return _print(asyncio.run(commands.set_disabled(settings, name=arguments.user, disabled=False)))
 
 
+def _epoch(settings: Settings, _arguments: argparse.Namespace) -> int:
+    return _print(asyncio.run(commands.new_epoch(settings)))
+
+
 def _print(lines: list[str]) -> int:
     sys.stdout.write("".join(line + "\n" for line in lines))
     return 0
@@ -125,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         ("enable", _enable_user, "let a disabled user in again"),
     ):
         _command(users, verb, summary, run).add_argument("user", metavar="NAME")
+
+    epoch = _command(verbs, "epoch", "after a restore from files, have every client read again", _epoch)
+    epoch.add_argument("--new", action="store_true", required=True, help="begin a new one; restart all processes then")
 
     _add_settings(parser)
     return parser

@@ -18,6 +18,7 @@ from app.permissions import split_roles
 from app.settings import CannotStart, Settings
 from models.errors import Refusal
 from models.fields import Unfit
+from models.meta import renew_epoch
 from models.page import PageRequest
 from models.user import Account, UserPatch, UserStore
 
@@ -128,6 +129,13 @@ async def set_disabled(settings: Settings, *, name: str, disabled: bool) -> list
         except Refusal as refusal:
             raise CommandError(refusal.detail) from None
     return [f"{'disabled' if disabled else 'enabled'} {_line(account)}"]
+
+
+async def new_epoch(settings: Settings) -> list[str]:
+    """After a restore from files: positions from before it are refused, because they name another history."""
+    async with opened(settings) as connection:
+        await renew_epoch(connection.database)
+    return ["A new epoch begins with the next start of each process: every client reads again."]
 
 
 def _store(connection: Connection) -> UserStore:

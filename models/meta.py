@@ -125,6 +125,12 @@ class MetaStore:
         return {**update, "$unset": gone} if gone else update
 
 
+async def renew_epoch(database: Database) -> None:
+    """Begin another history: processes that start after this take no position from before."""
+    begun = {"value": secrets.token_hex(8), "created_at": utc_now()}
+    await database["meta"].update_one({"_id": EPOCH_ID}, {"$set": begun}, upsert=True)
+
+
 async def read_epoch(database: Database, *, make: Callable[[], str] = lambda: secrets.token_hex(8)) -> bytes:
     """8 bytes that stand for one unbroken history of this database; made at the first call, the same ever after.
 

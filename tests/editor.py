@@ -75,8 +75,12 @@ class Editor:
         request = HTTPRequest(url.replace("http", "ws", 1) + "/api/v1/realtime", **options)
         editor = cls(await websocket_connect(request))
         if hello:
-            reply = await editor.command("hello", **({} if token is None else {"token": token}))
-            assert "ok" in reply, reply
+            try:
+                reply = await editor.command("hello", **({} if token is None else {"token": token}))
+                assert "ok" in reply, reply
+            except BaseException:
+                await editor.close()
+                raise
         return editor
 
     async def _read(self) -> None:

@@ -94,7 +94,7 @@ def test_help_shows_every_setting_and_every_command() -> None:
     assert answer.returncode == 0
     for setting in describe():
         assert f"  {setting.flag} " in answer.stdout
-    for command in ("serve", "token", "user"):
+    for command in ("serve", "token", "user", "epoch"):
         assert re.search(rf"^ +{command} ", answer.stdout, re.MULTILINE)
 
 
@@ -194,6 +194,17 @@ def test_a_list_of_users_is_whole_however_long(
     plain_database.users.insert_many([{"_id": f"user{number:03}", "name": "Same"} for number in range(201)])
     listed = call("user", "list", **variables).stdout.splitlines()
     assert [line.split("\t")[0] for line in listed] == [f"user{number:03}" for number in range(201)]
+
+
+def test_a_new_epoch_is_begun_only_when_asked_for_by_name(
+    variables: dict[str, str], plain_database: PlainDatabase[dict[str, Any]]
+) -> None:
+    assert call("epoch", **variables).returncode == 2
+    assert plain_database.meta.find_one({"_id": "epoch"}) is None
+    done = call("epoch", "--new", **variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "every client reads again" in done.stdout
+    assert plain_database.meta.find_one({"_id": "epoch"}) is not None
 
 
 def test_a_user_is_not_added_twice(variables: dict[str, str]) -> None:

@@ -118,12 +118,17 @@ async def test_a_killed_cursor_is_opened_again_without_a_gap(database: Any) -> N
 @pytest.mark.parametrize("token", [{"_data": "8265E1A2B3"}, {"_data": "nonsense"}, {"_data": "82"}])
 async def test_a_token_that_the_server_cannot_use_is_given_up_and_said_to_be_lost(database: Any, token: Any) -> None:
     async with reading(database) as reader:
-        # What the thread reads from here on must not make up for it.
-        reader.feed._take = lambda _change, _reached: None  # type: ignore[method-assign]
-        reader.feed._token = token
+        step = reader.feed._step
+
+        def spoil(fault: BaseException | None) -> bool:
+            # Once the reading thread is done, so that nothing it reads makes up for it.
+            reader.feed._step = step  # type: ignore[method-assign]
+            reader.feed._token = token
+            return step(fault)
+
+        reader.feed._step = spoil  # type: ignore[method-assign]
         await kill_cursors(database)
         await reader.until(lambda: any(batch.lost for batch in reader.batches))
-        del reader.feed._take
         lost = next(batch for batch in reader.batches if batch.lost)
         assert lost.start is not None
         await database.items.insert_one(foreign_item("later", "p"))

@@ -66,14 +66,15 @@ async def test_a_hello_without_a_good_token_ends_the_conversation(copydesk: Copy
 
 
 async def test_who_does_not_say_hello_in_time_is_sent_away(copydesk: Copydesk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handlers.realtime.HELLO_SECONDS", 0.05)
-    silent = await copydesk.socket()
-    assert (await silent.next_push("error"))["code"] == "unauthenticated"
-    assert (await silent.closed)[0] == 4401
-    # Noise is not hello.
-    noisy = await copydesk.socket()
-    await say(noisy, '{"op": "pong"}')
-    assert (await noisy.closed)[0] == 4401
+    with monkeypatch.context() as hasty:
+        hasty.setattr("handlers.realtime.HELLO_SECONDS", 0.05)
+        silent = await copydesk.socket()
+        assert (await silent.next_push("error"))["code"] == "unauthenticated"
+        assert (await silent.closed)[0] == 4401
+        # Noise is not hello.
+        noisy = await copydesk.socket()
+        await say(noisy, '{"op": "pong"}')
+        assert (await noisy.closed)[0] == 4401
     bob = await copydesk.editor("bob")
     await bob.subscribe("inbox")
 

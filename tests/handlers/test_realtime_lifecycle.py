@@ -11,6 +11,7 @@ import pytest
 from pymongo.database import Database
 from tornado.ioloop import IOLoop
 
+from app.position import Position
 from tests.conftest import Copydesk
 from tests.editor import Editor
 from tests.handlers.raw_socket import RawSocket, shake, started_with
@@ -125,6 +126,7 @@ async def test_a_client_that_does_not_read_is_cut_off_and_nobody_else_suffers(
 # -- goodbyes ---------------------------------------------------------------------------------------------------------
 
 
+@started_with(catch_up_events=1)
 async def test_a_client_may_vanish_at_any_point_of_subscribing(copydesk: Copydesk, plain_database: Plain) -> None:
     project = await copydesk.project()
     topic = f"project:{project}"
@@ -136,7 +138,16 @@ async def test_a_client_may_vanish_at_any_point_of_subscribing(copydesk: Copydes
     await settled(copydesk)
     joiner = copydesk.server._joiner
     original = joiner._start
-    for subscribed, fields in ((topic, {}), (topic, {"since": since}), ("projects", {}), (topic, {"snapshot": False})):
+    # Older than the ring, and more than may be read from the database.
+    too_many = copydesk.server._codec.encode(Position(1, 1))
+    ways: tuple[tuple[str, dict[str, Any]], ...] = (
+        (topic, {}),
+        (topic, {"since": since}),
+        (topic, {"since": too_many}),
+        (topic, {"snapshot": False}),
+        ("projects", {}),
+    )
+    for subscribed, fields in ways:
         point, ran = 0, True
         while ran:
             bob = await copydesk.editor("bob")

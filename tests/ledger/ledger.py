@@ -33,6 +33,8 @@ class Commit(NamedTuple):
     key: Key
     mark: str | None
     kind: str
+    about: str | None = None
+    """The item that an entry of the change log is about."""
 
 
 @dataclass
@@ -73,6 +75,8 @@ FAULTS = (
     "lost write",
     "undone write",
     "doubled write",
+    "missing activity",
+    "doubled activity",
     "traceback",
     "noise",
     "leaked resource",
@@ -116,7 +120,7 @@ def commit_of(change: Mapping[str, Any], topics: dict[str, str]) -> Commit:
     deleted = change["operationType"] == "delete"
     key = key_of(document_id, version=version, mark=mark, deleted=deleted)
     kind = "activity" if collection == "activities" else collection.removesuffix("s")
-    return Commit(topics.get(document_id, "?"), key, mark, kind)
+    return Commit(topics.get(document_id, "?"), key, mark, kind, fields.get("item_id") if kind == "activity" else None)
 
 
 # -- the checks -------------------------------------------------------------------------------------------------------
@@ -229,6 +233,18 @@ def check_writes(truth: Truth, writes: Iterable[Write]) -> Findings:
             findings.add("undone write", write)
         if times[write.mark] > 1:
             findings.add("doubled write", f"{write} is there {times[write.mark]} times")
+    return findings
+
+
+def check_activities(truth: Truth) -> Findings:
+    """What is done once among all processes: each new item has one entry of the change log."""
+    findings = Findings()
+    entries = Counter(commit.about for commit in truth.commits if commit.kind == "activity")
+    for commit in truth.commits:
+        if commit.kind == "item" and commit.key[1] == 1:
+            item = commit.key[0]
+            findings.add("missing activity", f"none of {item}", int(not entries[item]))
+            findings.add("doubled activity", f"{entries[item]} of {item}", max(0, entries[item] - 1))
     return findings
 
 

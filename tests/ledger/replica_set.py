@@ -25,6 +25,8 @@ class Member:
 
     def __init__(self, folder: Path, *, oplog_mb: int) -> None:
         self._folder, self._oplog_mb = folder, oplog_mb
+        # The oplog is not shortened past the last checkpoint; with a tiny one nobody wants to wait for that.
+        self._sync_seconds = 60 if oplog_mb > 50 else 1
         self.port = mongod_process.free_port(None)
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -42,6 +44,7 @@ class Member:
             str(mongod_process.find()), "--dbpath", str(data), "--port", str(self.port), "--bind_ip", "127.0.0.1",
             "--nounixsocket", "--replSet", NAME, "--noscripting", "--networkMessageCompressors", "snappy,zstd",
             "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", str(self._oplog_mb),
+            "--syncdelay", str(self._sync_seconds),
             "--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false",
             "--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0",
         ]

@@ -10,64 +10,17 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from app.position import Position, PositionCodec
 from tests.ledger.editors import ReconnectingEditor
-from tests.ledger.ledger import Findings
+from tests.ledger.more_rows import injected, overwritten, posts, slow, storm
 from tests.ledger.replica_set import ReplicaSet
+from tests.ledger.result import WARNINGS_PER_FAULT, Result, Size, common, result
 from tests.ledger.stage import Stage, stage
 from tests.ledger.writers import request
 
-WARNINGS_PER_FAULT = 25
-"""Lines that one fault may be worth in the log of one process, with every retry of every part."""
-
-
-class Size(NamedTuple):
-    """How much of a row: writes, their pace per second, and how often something is broken."""
-
-    writes: int
-    per_second: float
-    times: int
-    seconds: float = 0.0
-    """How long one fault lasts, where it lasts."""
-
-
-@dataclass
-class Result:
-    """What a row showed."""
-
-    findings: Findings
-    figures: dict[str, float | str]
-    """What was measured, by name with its unit."""
-    broken: list[str]
-    """Promises that did not hold; times are not among them."""
-    late: list[str]
-    """Bounds of time that did not hold on this machine."""
-
-
 Row = Callable[[ReplicaSet, Path, int, Size], Awaitable[Result]]
-
-
-def _result(
-    findings: Findings, figures: dict[str, float | str], *, never: dict[str, float], bounds: dict[str, float]
-) -> Result:
-    """`never`: figures that must be 0 besides the faults; `bounds`: the most that a measured figure may be."""
-    faults = {**findings.faults, **{name: count for name, count in never.items() if count}}
-    broken = [f"{name}: {count}" for name, count in faults.items()]
-    late = [f"{name}: {figures[name]}, at most {most}" for name, most in bounds.items() if float(figures[name]) > most]
-    return Result(findings, figures, broken, late)
-
-
-def _common(findings: Findings) -> dict[str, float | str]:
-    return {
-        "commits": findings.counts["commits"],
-        **{name: findings.counts[name] for name in ("lost", "duplicated", "inverted", "resets")},
-        "repeated on the wire": findings.counts["repeated"],
-        "longest silence, s": round(findings.silence_seconds, 1),
-    }
 
 
 # -- MongoDB ----------------------------------------------------------------------------------------------------------
@@ -88,9 +41,9 @@ async def _unnoticed(
         await on.during(on.write(size.writes, size.per_second, bare=True), break_it, times=size.times)
         closed = _closed(on)
         findings = await on.reckon(warnings=WARNINGS_PER_FAULT * size.times)
-        figures = {**_common(findings), "sockets closed": closed}
+        figures = {**common(findings), "sockets closed": closed}
         never = {"resets": findings.counts["resets"], "sockets closed": closed}
-        return _result(findings, figures, never=never, bounds={"longest silence, s": most_silence})
+        return result(findings, figures, never=never, bounds={"longest silence, s": most_silence})
 
 
 def _closed(on: Stage) -> int:
@@ -144,13 +97,13 @@ async def hang(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Resu
         findings = await on.reckon(warnings=4 * WARNINGS_PER_FAULT)
         # Where the stream found another primary before it was stale there was nothing to notice.
         figures = {
-            **_common(findings),
+            **common(findings),
             "sockets closed": closed,
             "stale after, s": round(noticed[0], 1) if noticed else 0,
         }
         never = {"resets": findings.counts["resets"], "sockets closed": closed}
         bounds = {"longest silence, s": 8.0, "stale after, s": 7.0}
-        return _result(findings, figures, never=never, bounds=bounds)
+        return result(findings, figures, never=never, bounds=bounds)
 
 
 async def _ready(on: Stage) -> bool:
@@ -198,12 +151,12 @@ async def cuts(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Resu
             editor.forge = lambda position: position
         findings = await on.reckon(warnings=WARNINGS_PER_FAULT)
         figures = {
-            **_common(findings),
+            **common(findings),
             "connections": findings.counts["connections"],
             "spoilt positions": forged,
             "not resumed": findings.counts["not resumed"],
         }
-        return _result(findings, figures, never={}, bounds={})
+        return result(findings, figures, never={}, bounds={})
 
 
 # -- servers ----------------------------------------------------------------------------------------------------------
@@ -228,22 +181,18 @@ async def restarts(members: ReplicaSet, folder: Path, seed: int, size: Size) -> 
                 stops.append(time.monotonic() - begun)
             await asyncio.to_thread(process.start)
 
-        await on.during(_until_told(on, size), restart, times=2 * size.times)
+        await on.during(on.write(size.writes, size.per_second), restart, times=2 * size.times)
         closes = [code for each in (*on.editors, *on.probes) for code in each.log.closes]
         findings = await on.reckon(warnings=WARNINGS_PER_FAULT * size.times, usage=False)
         figures = {
-            **_common(findings),
+            **common(findings),
             "stops": len(stops),
             "kills": size.times,
             "longest stop, s": round(max(stops), 1),
             "closed with 4000": closes.count(4000),
         }
         never = {"exits with an error": sum(code != 0 for code in exits), "no 4000": 0 if 4000 in closes else 1}
-        return _result(findings, figures, never=never, bounds={"longest stop, s": 10.0})
-
-
-async def _until_told(on: Stage, size: Size) -> None:
-    await on.write(size.writes, size.per_second)
+        return result(findings, figures, never=never, bounds={"longest stop, s": 10.0})
 
 
 ROWS: dict[str, Row] = {
@@ -252,6 +201,11 @@ ROWS: dict[str, Row] = {
     "hang": hang,
     "cuts": cuts,
     "restarts": restarts,
+    "slow": slow,
+    "posts": posts,
+    "history lost by injection": injected,
+    "history lost for real": overwritten,
+    "storm": storm,
 }
 
 SHORT: dict[str, Size] = {
@@ -260,6 +214,11 @@ SHORT: dict[str, Size] = {
     "hang": Size(writes=1200, per_second=80, times=1, seconds=8),
     "cuts": Size(writes=1500, per_second=150, times=60),
     "restarts": Size(writes=1500, per_second=60, times=1),
+    "slow": Size(writes=300, per_second=50, times=4),
+    "posts": Size(writes=60, per_second=0, times=0),
+    "history lost by injection": Size(writes=200, per_second=50, times=1),
+    "history lost for real": Size(writes=200, per_second=50, times=1),
+    "storm": Size(writes=100, per_second=10, times=100),
 }
 
 FULL: dict[str, Size] = {
@@ -267,5 +226,10 @@ FULL: dict[str, Size] = {
     "kills": Size(writes=25_000, per_second=150, times=10),
     "hang": Size(writes=9_000, per_second=100, times=1, seconds=40),
     "cuts": Size(writes=40_000, per_second=200, times=1000),
-    "restarts": Size(writes=60_000, per_second=150, times=20),
+    "restarts": Size(writes=30_000, per_second=120, times=20),
+    "slow": Size(writes=1_500, per_second=50, times=20),
+    "posts": Size(writes=10_000, per_second=0, times=0),
+    "history lost by injection": Size(writes=3_000, per_second=50, times=3),
+    "history lost for real": Size(writes=3_000, per_second=50, times=3),
+    "storm": Size(writes=120, per_second=1, times=2_000),
 }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
-import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -13,16 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pymongo
 from pymongo.errors import PyMongoError
 from tornado.httpclient import AsyncHTTPClient
 
 from app import commands
 from app.settings import Settings
 from tests.editor import Editor
-from tests.ledger import ledger
+from tests.ledger import ledger, measured
 from tests.ledger.editors import Door, ReconnectingEditor, StreamingEditor
-from tests.ledger.ledger import Commit, Findings, Truth, Usage, Write
+from tests.ledger.ledger import Findings, Usage
 from tests.ledger.replica_set import ReplicaSet
 from tests.ledger.writers import ProgramWriter, RestWriter, Writer, program, request
 from tests.real import nginx
@@ -49,7 +48,8 @@ class Stage:
         self.editors: list[ReconnectingEditor] = []
         self.probes: list[ReconnectingEditor] = []
         self.writers: list[Writer] = []
-        self.extra_writes: list[Write] = []
+        self.marks: dict[str, int] = {}
+        """How much of each editor's log was looked at already."""
         self.open_project = self.private_project = ""
         self._program, self.database = program(members.uri, self.database_name)
         self._proxy: nginx.Nginx | None = None
@@ -82,13 +82,13 @@ class Stage:
             self.doors = [Door(self._proxy.port, self._proxy.host)]
         else:
             self.doors = [Door(process.port, f"127.0.0.1:{process.port}") for process in self.processes]
+        # Before anything that an editor can see, because snapshots may be a little older than what was just written.
+        self._begin = (await self.database.command("ping"))["operationTime"]
         self.open_project = await self._project({"name": "Open"})
         members = [{"principal": "user:member", "role": "viewer"}]
         self.private_project = await self._project({"name": "Private", "visibility": "private", "members": members})
-        await self._until(lambda: self._activities(2), "the activities of both projects")
-        while self._begin is None:
-            self._begin = (await self.database.command("ping")).get("operationTime")
-        self._usage = [await self.usage(process) for process in self.processes]
+        await self.until(lambda: self._activities(2), "the activities of both projects")
+        self._usage = [await measured.usage(self.http, process) for process in self.processes]
 
     async def _project(self, body: dict[str, Any]) -> str:
         answer = await self.call("POST", "/projects", body)
@@ -100,13 +100,20 @@ class Stage:
     async def _activities(self, count: int) -> bool:
         return await self.database.activities.count_documents({}) >= count
 
+    async def _logged(self) -> bool:
+        """Whether the change log has as many entries as there are things that give one."""
+        try:
+            return await self._activities(await self.database.items.count_documents({}) + 2)
+        except PyMongoError:
+            return False
+
     async def call(self, method: str, path: str, body: Any = None, *, user: str = "alice", **headers: str) -> Any:
         """One request through any door: the JSON of its answer with `code`; None for none."""
         door = self.rng.choice(self.doors)
         answer = await request(self.http, door, method, path, body, token=self.token(user), **headers)
         if answer is None:
             return None
-        return {**(ledger.json.loads(answer.body) if answer.body else {}), "code": answer.code}
+        return {**(json.loads(answer.body) if answer.body else {}), "code": answer.code}
 
     def token(self, user: str) -> str:
         """A bearer token for an editor."""
@@ -122,7 +129,7 @@ class Stage:
         self.probes += [self.editor(f"probe-{number}", f"probe{number}", both) for number in range(probes)]
         for each in (*self.editors, *self.probes):
             each.start()
-        await self._until(self._settled, "everybody to be connected")
+        await self.until(self._settled, "everybody to be connected")
 
     def editor(
         self, name: str, user: str, topics: Sequence[str], kind: type[ReconnectingEditor] = ReconnectingEditor
@@ -147,12 +154,13 @@ class Stage:
         """So many writes at such a pace; a share of them over REST."""
         projects = [self.open_project, self.open_project, self.private_project]
         seeds = [random.Random(self.rng.random()) for _ in range(4)]
+        turn = len(self.writers)  # the names of writers are in their marks, so they are never used again
         programs: list[Writer] = [
-            ProgramWriter(f"program{number}", projects, seeds[number], database=self.database, bare=bare)
+            ProgramWriter(f"program{turn + number}", projects, seeds[number], database=self.database, bare=bare)
             for number in range(2)
         ]
         writer = RestWriter(
-            "rest", projects, seeds[2], token=self.token("alice"), doors=lambda: self.doors, client=self.http
+            f"rest{turn}", projects, seeds[2], token=self.token("alice"), doors=lambda: self.doors, client=self.http
         )
         self.writers += [*programs, writer]
         begun = time.time()
@@ -178,6 +186,7 @@ class Stage:
     async def settle(self) -> Findings:
         """Wait until everybody has a last comment in each project, and compare with a fresh read."""
         findings = Findings()
+        await self.until(self._logged, "the change log to be complete")
         self._last = {}
         for project in (self.open_project, self.private_project):
             last = f"last-{uuid.uuid4().hex[:8]}"
@@ -225,7 +234,7 @@ class Stage:
         findings = await self.settle()
         for each in (*self.editors, *self.probes):
             await each.stop()
-        truth = await asyncio.to_thread(self._truth)
+        truth = await asyncio.to_thread(measured.commits, self.replica_set.uri, self.database_name, self._begin)
         private = f"project:{self.private_project}"
         private_ids = {commit.key[0] for commit in truth.commits if commit.topic == private} | {self.private_project}
         for each in self.editors:
@@ -238,56 +247,35 @@ class Stage:
             findings.merge(ledger.check_probe(probe.log, private, private_ids))
         writes = [write for writer in self.writers for write in writer.writes]
         findings.merge(ledger.check_writes(truth, writes))
+        findings.merge(ledger.check_activities(truth))
         for number, process in enumerate(self.processes):
             lines = (self.folder / f"server-{number}.log").read_text(encoding="utf-8").splitlines()
             findings.merge(ledger.check_log(lines, warnings=warnings))
             if usage:
-                await self._until(lambda process=process: self._deserted(process), "connections to end")
-                findings.merge(ledger.check_usage(self._usage[number], await self.usage(process), pool=POOL))
+                await self.until(lambda process=process: self._deserted(process), "connections to end")
+                findings.merge(
+                    ledger.check_usage(self._usage[number], await measured.usage(self.http, process), pool=POOL)
+                )
         findings.counts["commits"] = len(truth.commits)
         findings.counts["connections"] = sum(each.connections for each in (*self.editors, *self.probes))
         return findings
 
-    def _truth(self) -> Truth:
-        """All that was committed since the stage was open, as the database orders it."""
-        commits: list[Commit] = []
-        topics: dict[str, str] = {}
-        watched = {"$match": {"ns.coll": {"$in": ["projects", "items", "comments", "activities"]}}}
-        with pymongo.MongoClient[dict[str, Any]](self.replica_set.uri) as client:
-            end = client.admin.command("ping")["operationTime"]
-            database = client[self.database_name]
-            with database.watch([watched], start_at_operation_time=self._begin, max_await_time_ms=200) as stream:
-                while True:
-                    change = stream.try_next()
-                    if change is not None and change["clusterTime"] <= end:
-                        if change["clusterTime"] > self._begin:
-                            commits.append(ledger.commit_of(change, topics))
-                    elif change is not None or _time_of(stream.resume_token) > (end.time, end.inc):
-                        return Truth(commits)
-
-    # -- what a process holds -----------------------------------------------------------------------------------------
-
-    async def usage(self, process: Process) -> Usage:
-        """Asked of the system, and of the process's own metrics."""
-        measured = await self.metrics(process)
-        proc = Path(f"/proc/{process.pid}")
-        return Usage(
-            files=len(list((proc / "fd").iterdir())),
-            threads=len(list((proc / "task").iterdir())),
-            connections=int(sum(value for name, value in measured.items() if name.startswith("copydesk_connections"))),
-            subscriptions=int(measured["copydesk_subscriptions"]),
-        )
-
-    async def metrics(self, process: Process) -> dict[str, float]:
-        """What `/metrics` says, by name with labels."""
-        answer = await self.http.fetch(f"{process.url}/metrics")
-        lines = re.findall(r"^([a-z_]+(?:\{.*\})?) (\S+)$", answer.body.decode(), re.MULTILINE)
-        return {name: float(value) for name, value in lines}
+    async def turn_over_the_oplog(self) -> None:
+        """Write so much that nothing is left in a tiny oplog of what was there."""
+        oplog = self._program.local["oplog.rs"]
+        oldest = await oplog.find_one(sort=[("$natural", 1)])
+        begun = (await self.database.command("ping"))["operationTime"]
+        while oldest is None or oldest["ts"] < begun:
+            await self._program[f"{self.database_name}_junk"].junk.insert_many(
+                [{"x": "x" * 100_000} for _ in range(20)]
+            )
+            oldest = await oplog.find_one(sort=[("$natural", 1)])
 
     async def _deserted(self, process: Process) -> bool:
-        return (await self.usage(process)).connections == 0
+        return (await measured.usage(self.http, process)).connections == 0
 
-    async def _until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        """Wait until something is true that nobody can tell us of."""
         deadline = time.monotonic() + CATCH_UP_SECONDS
         while not await condition():
             assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -304,13 +292,9 @@ class Stage:
         self.http.close()
         try:
             await self._program.drop_database(self.database_name)
+            await self._program.drop_database(f"{self.database_name}_junk")
         finally:
             await self._program.close()
-
-
-def _time_of(token: Any) -> tuple[int, int]:
-    data = token["_data"]
-    return int(data[2:10], 16), int(data[10:18], 16)
 
 
 @asynccontextmanager

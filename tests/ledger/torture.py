@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from tests.ledger.replica_set import replica_set
-from tests.ledger.rows import FULL, ROWS, Result, Size
+from tests.ledger.result import Result, Size
+from tests.ledger.rows import FULL, ROWS
 
 
 def main() -> int:

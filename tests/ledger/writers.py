@@ -16,15 +16,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pymongo
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, PyMongoError
-from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPResponse
 
 from tests.ledger.editors import Door
 from tests.ledger.ledger import Outcome, Write
 
 PATIENCE_SECONDS = 60.0
 """For one write, with all its repetitions."""
+ITEMS = 0.1
+"""Of what programs insert; each has to give one entry of the change log."""
 LARGEST = 2000
 """Comments that one writer keeps changing; so a snapshot stays small however long it writes."""
 
@@ -94,28 +97,36 @@ class ProgramWriter(Writer):
     ) -> None:
         """`bare`: now and then it changes a comment without raising its version, or removes one for good."""
         super().__init__(name, projects, rng, lanes=12)
-        self._comments, self._bare = database.comments, bare
+        self._comments, self._items, self._bare = database.comments, database.items, bare
 
     async def _insert(self, project: str, mark: str) -> Outcome:
-        document = {
-            "_id": f"{mark}",
+        document: dict[str, Any] = {
+            "_id": mark,
             "project_id": project,
-            "body": mark,
-            "author": self.name,
             "created_at": datetime.now(UTC),
             "version": 1,
         }
+        if self._rng.random() < ITEMS:
+            content = {"id": mark, "version": "1"}
+            item = {**document, "name": mark, "content": content, "type": "page", "status": "draft"}
+            return await self._until_inserted(self._items, item)
+        comment = {**document, "body": mark, "author": self.name}
+        outcome = await self._until_inserted(self._comments, comment)
+        if outcome == "ok":
+            self._free.append((project, mark))
+        return outcome
+
+    async def _until_inserted(self, collection: AsyncCollection[dict[str, Any]], document: dict[str, Any]) -> Outcome:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             try:
-                await self._comments.insert_one(document)
+                await collection.insert_one(document)
             except DuplicateKeyError:
-                pass
+                return "ok"  # an attempt before this one
             except PyMongoError:
                 await asyncio.sleep(self._rng.uniform(0.05, 0.3))
-                continue
-            self._free.append((project, document["_id"]))
-            return "ok"
+            else:
+                return "ok"
         return "unknown"
 
     async def _change(self, project: str, comment: str, mark: str) -> Outcome:
@@ -177,7 +188,7 @@ class RestWriter(Writer):
                 token=self._token,
                 **headers,
             )
-            if answer is not None and answer.code not in (409, 429, 503, 599):
+            if answer is not None and answer.code not in (409, 429, 503):
                 return answer
             await asyncio.sleep(self._rng.uniform(0.1, 0.5))
         return None
@@ -200,7 +211,7 @@ async def request(
         sent["Authorization"] = f"Bearer {token}"
     if body is not None:
         sent["Content-Type"] = "application/json"
-    with suppress(OSError, TimeoutError):
+    with suppress(OSError, TimeoutError, HTTPClientError):
         answer: HTTPResponse = await client.fetch(
             f"http://127.0.0.1:{door.port}{'' if path.startswith('/readyz') else '/api/v1'}{path}",
             method=method,
@@ -211,8 +222,7 @@ async def request(
             connect_timeout=3.0,
             request_timeout=seconds,
         )
-        # Tornado's own number for "no answer".
-        return None if answer.code == 599 else answer
+        return answer
     return None
 
 

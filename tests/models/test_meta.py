@@ -11,7 +11,7 @@ from tornado.ioloop import IOLoop
 
 from models import schema
 from models.errors import Conflict, StaleVersion
-from models.meta import MetaStore, Overrides, SettingsPatch, read_epoch
+from models.meta import MetaStore, Overrides, SettingsPatch, read_epoch, renew_epoch
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Reported = list[tuple[str, object, str]]
@@ -36,6 +36,14 @@ async def test_the_epoch_stays_the_same(meta: MetaStore, database: Any) -> None:
     epochs = await asyncio.gather(*(read_epoch(database) for _ in range(5)))
     assert len(set(epochs)) == 1
     assert len(epochs[0]) == 8
+
+
+async def test_an_operator_can_begin_another_epoch(meta: MetaStore, database: Any) -> None:
+    before = await read_epoch(database)
+    await renew_epoch(database)
+    after = await read_epoch(database)
+    assert after != before
+    assert await read_epoch(database) == after
 
 
 async def test_a_restored_backup_is_another_epoch(meta: MetaStore, database: Any, plain_database: Any) -> None:

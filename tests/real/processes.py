@@ -48,6 +48,10 @@ class Process:
         assert line.startswith("listening on "), line
         self.port = int(line.rpartition(":")[2])
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        self._process.send_signal(number)
+
     def stop(self) -> int:
         """Ask it to end, as systemd does, and wait until it has; the exit code. Fine where it ended already."""
         return self._end(signal.SIGTERM)
