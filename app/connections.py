@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET
 
+from app.allowance import Allowance
 from app.hub import Hub
 from app.metrics import Transport
 from app.permissions import Identity
@@ -23,6 +24,10 @@ from models.fields import stamp, utc_now
 
 SILENCE_SECONDS = 10.0
 """On top of the time between pings: who says nothing for so long is gone."""
+
+
+RUSH_SECONDS = 10.0
+"""Over which those are spread who were turned away because too many came at once."""
 
 
 class Limits(Protocol):
@@ -95,13 +100,16 @@ class Connections:
         encode: Callable[[Position], str],
         limits: Callable[[], Limits],
         ping_seconds: float,
+        max_rate: int,
         clock: Callable[[], float] = time.monotonic,
         choose: Callable[[int], int] = random.randrange,
     ) -> None:
+        """`max_rate`: connections let in per second; twice as many at once after a quiet time."""
         self._hub, self._health, self._encode, self._limits = hub, health, encode, limits
         self._ping_seconds, self._clock, self._choose = ping_seconds, clock, choose
         self._slots: list[dict[str, Connection]] = [{} for _ in range(max(1, round(ping_seconds)))]
         self._slot_of: dict[str, int] = {}
+        self._rate = Allowance(2 * max_rate, 1.0 / max_rate, clock=clock)
         self._turn = 0
         self._by_address: Counter[str] = Counter()
         self._by_user: Counter[str] = Counter()
@@ -134,6 +142,12 @@ class Connections:
             raise Unavailable("This server is stopping. Connect again; another one will answer.", retry_after=2.0)
         if len(self) >= limits.max_connections:
             raise Unavailable("This server has all the connections it takes.", retry_after=10.0)
+        try:
+            self._rate.take("")
+        except RateLimited:
+            # Each with another wait, or they would all come back in the same second.
+            wait = random.uniform(1.0, RUSH_SECONDS)  # noqa: S311 - spreads load, guards nothing
+            raise Unavailable("Too many clients connect at this moment.", retry_after=wait) from None
         if self._by_address[address] >= limits.max_connections_per_address:
             raise RateLimited("There are too many connections from this address.", retry_after=30.0)
         if identity is not None and self._by_user[identity.user_id] >= limits.max_connections_per_user:

@@ -161,6 +161,7 @@ class Server:
             encode=self._codec.encode,
             limits=lambda: self.runtime.now,
             ping_seconds=settings.ping_seconds,
+            max_rate=settings.max_connection_rate,
         )
         self._catch_up = CatchUp(
             lambda after, until: read_stretch(database, after, until),

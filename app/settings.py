@@ -93,6 +93,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Annotated[Positive, Meta(description="Live connections of this process.")] = 20_000
     max_connections_per_user: Annotated[Positive, Meta(description="Live connections of one user.")] = 100
     max_connections_per_address: Annotated[Positive, Meta(description="Live connections from one address.")] = 1000
+    max_connection_rate: Annotated[
+        Positive, Meta(description="Live connections let in per second; more are told to come back, with 503.")
+    ] = 1000
     max_pending_bytes: Annotated[
         Positive, Meta(description="Bytes waiting for one slow client before it is closed with 4001.")
     ] = MEBIBYTE

@@ -60,7 +60,7 @@ class Client:
 class Register:
     """Connections with a clock of the test's own, in five slots that are filled in turn."""
 
-    def __init__(self, ping_seconds: float = 5) -> None:
+    def __init__(self, ping_seconds: float = 5, max_rate: int = 1000) -> None:
         self.now, self._next = 0.0, 0
         self.hub = Hub(encode=lambda position: f"{position.seconds}")
         self.hub.advance(Position(7, 0))
@@ -70,6 +70,7 @@ class Register:
             encode=lambda position: f"{position.seconds}",
             limits=Limits,
             ping_seconds=ping_seconds,
+            max_rate=max_rate,
             clock=lambda: self.now,
             choose=self._choose,
         )
@@ -229,3 +230,21 @@ def test_a_period_of_less_than_a_second_is_possible() -> None:
     register.run(3)
     assert register.connections.tick_seconds == pytest.approx(0.2)
     assert len(client.sent) == 3
+
+
+def test_too_many_at_once_are_told_to_come_back_each_at_another_time() -> None:
+    register = Register(max_rate=4)
+    for _ in range(8):
+        register.connections.check_room("192.0.2.1", None)
+    waits = set()
+    for _ in range(20):
+        with pytest.raises(Unavailable) as refusal:
+            register.connections.check_room("192.0.2.1", None)
+        waits.add(refusal.value.retry_after)
+    assert len(waits) > 10
+    assert all(wait is not None and 1 <= wait <= 10 for wait in waits)
+    register.now += 1.0
+    for _ in range(4):
+        register.connections.check_room("192.0.2.1", None)
+    with pytest.raises(Unavailable):
+        register.connections.check_room("192.0.2.1", None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.guesses import ACCOUNT_GUESSES, ACCOUNT_SECONDS, ADDRESS_GUESSES, ADDRESS_SECONDS, Allowance, Guesses
+from app.allowance import Allowance
+from app.guesses import ACCOUNT_GUESSES, ACCOUNT_SECONDS, ADDRESS_GUESSES, ADDRESS_SECONDS, Guesses
 from models.errors import RateLimited
 
 
