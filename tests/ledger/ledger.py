@@ -158,6 +158,9 @@ class _Walk:
         self._told = bytearray(len(truth.commits))
         self._highest = -1
         self._after_snapshot = False
+        self._forgotten = 0
+        """Activities before this one were replaced by a snapshot that does not hold them. Who comes back with an older
+        position all the same is told of them again, and has forgotten that it knew them."""
         self._of_topic = [number for number, commit in enumerate(truth.commits) if commit.topic == topic]
         self._unsnapped = [number for number in self._of_topic if truth.commits[number].kind == "activity"]
 
@@ -178,6 +181,10 @@ class _Walk:
 
     def _apply(self, number: int, mark: str | None) -> None:
         key = self._truth.commits[number].key
+        if self._after_snapshot:
+            self._cover_unsnapped(number)
+        if self._truth.commits[number].kind == "activity" and number < self._forgotten:
+            return
         if self._told[number]:
             self._findings.add("duplicated", f"{self._log.name}: {key}")
         elif number < self._highest:
@@ -185,8 +192,6 @@ class _Walk:
         self._told[number] = self.covered[number] = 1
         self.marks[number] = mark
         self._highest = max(self._highest, number)
-        if self._after_snapshot:
-            self._cover_unsnapped(number)
 
     def _snapshot(self, entry: Entry) -> None:
         """It stands for every commit up to what it holds of each document, and for all of those that are gone."""
@@ -205,10 +210,11 @@ class _Walk:
         self._after_snapshot = True
 
     def _cover_unsnapped(self, before: int) -> None:
-        """Activities are in no snapshot, so one cannot miss those that it replaces."""
+        """Activities are in no snapshot, so one cannot miss those that came before its first event."""
         for number in self._unsnapped:
             if number < before:
                 self.covered[number] = 1
+        self._forgotten = before
         self._after_snapshot = False
 
     def end(self) -> None:

@@ -94,6 +94,10 @@ def _at(predicate: Callable[[Commit], bool], number: int = 100) -> int:
     return next(at for at in range(number, len(TRUTH.commits)) if predicate(TRUTH.commits[at]))
 
 
+ENTRY = TRUTH.commits[_at(lambda commit: isinstance(commit.key[1], str) and commit.mark is not None)]
+"""One that the client does not drop when it comes twice."""
+
+
 def _is_new(commit: Commit) -> bool:
     return commit.key[1] == 1
 
@@ -205,6 +209,15 @@ def test_a_snapshot_without_one_document_is_lost() -> None:
 
 def _by(document_id: str) -> list[Commit]:
     return [TRUTH.commits[number] for number in TRUTH.by_id[document_id]]
+
+
+def test_an_entry_of_the_change_log_that_a_snapshot_replaced_may_be_told_again() -> None:
+    commits = [commit._replace(kind="activity") if commit.key == ENTRY.key else commit for commit in TRUTH.commits]
+    place = TRUTH.index[ENTRY.key]
+    log = _log([*PERFECT[:900], *_snapshot(900), *PERFECT[900:1000], PERFECT[place], *PERFECT[1000:]])
+    log_without = _log([*PERFECT[:1000], PERFECT[place], *PERFECT[1000:]])
+    assert ledger.check_editor(Truth(commits), log, TOPIC, until=("last", 1)).faults == {}
+    assert ledger.check_editor(Truth(commits), log_without, TOPIC, until=("last", 1)).faults == {"duplicated": 1}
 
 
 def test_a_position_counts_from_live_on() -> None:
