@@ -106,8 +106,12 @@ class Conversation:
 
     @property
     def all_live(self) -> bool:
-        """Whether no topic is still being joined: then one position holds for all of them."""
-        return all(subscription.state != "joining" for subscription in self._subscriptions.values())
+        """Whether there are topics and none is still being joined: then one position holds for all of them.
+
+        Without topics there is none. A client that has just come back would take it for the place where it left off.
+        """
+        states = {subscription.state for subscription in self._subscriptions.values()}
+        return "live" in states and "joining" not in states
 
     async def hear(self, message: str) -> None:
         """One text message. Never raises; what is wrong with it is the client's to hear."""

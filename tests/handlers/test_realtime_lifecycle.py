@@ -58,11 +58,12 @@ async def test_a_ping_carries_the_position_unless_a_topic_is_still_being_joined(
 ) -> None:
     project = await copydesk.project()
     bob = await copydesk.editor("bob")
-    ping = await bob.next_push("ping")
+    await bob.subscribe("projects")
+    seen = len(bob.of("ping"))
+    ping = await bob.next_push("ping", after=seen)
     assert set(ping) == {"push", "position", "lag_ms", "stale", "time"}
     assert ping["stale"] is False
     assert ping["lag_ms"] >= 0
-    await bob.subscribe("projects")
 
     views, reading, go_on = copydesk.server._joiner._views, asyncio.Event(), asyncio.Event()
     original = views.of
@@ -81,6 +82,18 @@ async def test_a_ping_carries_the_position_unless_a_topic_is_still_being_joined(
     await subscribing
     seen = len(bob.of("ping"))
     assert "position" in await bob.next_push("ping", after=seen + 1)
+
+
+@started_with(ping_seconds=0.2)
+async def test_a_ping_carries_no_position_that_a_returning_client_could_take_for_its_own(copydesk: Copydesk) -> None:
+    bob = await copydesk.editor("bob")
+    assert "position" not in await bob.next_push("ping")
+    await bob.subscribe("projects")
+    seen = len(bob.of("ping"))
+    assert "position" in await bob.next_push("ping", after=seen)
+    await bob.command("unsubscribe", topic="projects")
+    seen = len(bob.of("ping"))
+    assert "position" not in await bob.next_push("ping", after=seen)
 
 
 # -- slow clients -----------------------------------------------------------------------------------------------------

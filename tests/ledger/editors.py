@@ -102,7 +102,10 @@ class ReconnectingEditor:
             wait: float | None = None
             try:
                 wait = await self._once(door)
-            except (Lost, OSError, HTTPClientError, StreamClosedError, WebSocketError, TimeoutError):
+            except HTTPClientError as refused:
+                if refused.response is not None and "Retry-After" in refused.response.headers:
+                    wait = int(refused.response.headers["Retry-After"]) * self._rng.uniform(1.0, 1.5)
+            except (Lost, OSError, StreamClosedError, WebSocketError, TimeoutError):
                 pass
             except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 pass

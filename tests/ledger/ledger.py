@@ -6,10 +6,10 @@ What was committed is read once at the end, by a plain PyMongo change stream, so
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import Any, Literal, NamedTuple
 
 from tests.ledger.log import DELETED, EditorLog, Entry, Key, key_of
@@ -33,6 +33,8 @@ class Commit(NamedTuple):
     key: Key
     mark: str | None
     kind: str
+    at: float = 0.0
+    """Unix time, by the clock of the member that took it."""
     about: str | None = None
     """The item that an entry of the change log is about."""
 
@@ -44,6 +46,9 @@ class Findings:
     counts: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     silence_seconds: float = 0.0
+    """The longest that one editor heard of nothing."""
+    pause_seconds: float = 0.0
+    """The longest that there was nothing to hear of."""
 
     def add(self, what: str, example: object, times: int = 1) -> None:
         """One more."""
@@ -57,6 +62,7 @@ class Findings:
         self.counts += other.counts
         self.examples = (self.examples + other.examples)[: 4 * SAMPLES]
         self.silence_seconds = max(self.silence_seconds, other.silence_seconds)
+        self.pause_seconds = max(self.pause_seconds, other.pause_seconds)
 
     @property
     def faults(self) -> dict[str, int]:
@@ -120,7 +126,9 @@ def commit_of(change: Mapping[str, Any], topics: dict[str, str]) -> Commit:
     deleted = change["operationType"] == "delete"
     key = key_of(document_id, version=version, mark=mark, deleted=deleted)
     kind = "activity" if collection == "activities" else collection.removesuffix("s")
-    return Commit(topics.get(document_id, "?"), key, mark, kind, fields.get("item_id") if kind == "activity" else None)
+    about = fields.get("item_id") if kind == "activity" else None
+    at = change["wallTime"].replace(tzinfo=UTC).timestamp()
+    return Commit(topics.get(document_id, "?"), key, mark, kind, at, about)
 
 
 # -- the checks -------------------------------------------------------------------------------------------------------
@@ -281,51 +289,14 @@ def check_converged(
 
 def longest_silence(log: EditorLog, topic: str, begin: float, end: float) -> float:
     """Seconds between two frames with events on a topic, at most, while something was written all the time."""
-    moments = [begin, *(entry.at for entry in log.of("events", topic) if begin <= entry.at <= end), end]
-    return max(after - before for before, after in itertools.pairwise(moments))
+    return _longest_pause([entry.at for entry in log.of("events", topic)], begin, end)
 
 
-def check_log(lines: Iterable[str], *, warnings: int) -> Findings:
-    """A server's own log, as JSON: no traceback, and not more than so many warnings and errors."""
-    findings = Findings()
-    noisy: Counter[str] = Counter()
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            if line.startswith("Traceback"):
-                findings.add("traceback", line)
-            continue
-        if "exception" in entry or entry.get("level") == "critical":
-            findings.add("traceback", line[:2000])
-        elif entry.get("level") in ("warning", "error"):
-            noisy[str(entry.get("event"))[:80]] += 1
-    findings.counts["warnings"] += noisy.total()
-    if noisy.total() > warnings:
-        findings.add("noise", f"{noisy.total()} warnings where {warnings} are fair: {noisy.most_common(5)}")
-    return findings
+def longest_pause(truth: Truth, topic: str, begin: float, end: float) -> float:
+    """Seconds without a commit on a topic, at most: nobody can hear more often than that."""
+    return _longest_pause([commit.at for commit in truth.commits if commit.topic == topic], begin, end)
 
 
-class Usage(NamedTuple):
-    """What a process holds while nobody is connected."""
-
-    files: int
-    threads: int
-    connections: int
-    subscriptions: int
-
-
-def check_usage(before: Usage, after: Usage, *, pool: int) -> Findings:
-    """Nothing is left of connections that ended. The driver may keep up to `pool` more connections and threads."""
-    findings = Findings()
-    for name, allowed in (("files", pool), ("threads", pool), ("connections", 0), ("subscriptions", 0)):
-        more = getattr(after, name) - getattr(before, name)
-        if more > allowed:
-            findings.add("leaked resource", f"{more} more {name} than at the start ({getattr(after, name)})")
-    return findings
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all do not exceed; 0 for none."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+def _longest_pause(moments: Sequence[float], begin: float, end: float) -> float:
+    within = [begin, *(moment for moment in moments if begin <= moment <= end), end]
+    return max(after - before for before, after in itertools.pairwise(within))

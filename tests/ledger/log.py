@@ -142,9 +142,9 @@ class EditorLog:
             self.entries.append(Entry(at, "snapshot", topic, held=self._joining.pop(topic)))
 
     def _heard_position(self, push: Mapping[str, Any]) -> None:
-        """A ping's position holds for every topic that is live."""
+        """A ping's position holds for what is live on this connection; another topic would skip what it missed."""
         if push["push"] == "ping" and "position" in push:
-            self.positions = dict.fromkeys(self.positions, push["position"])
+            self.positions |= dict.fromkeys(self.live, push["position"])
 
 
 def _seen(event: Mapping[str, Any], *, applied: bool) -> Seen:

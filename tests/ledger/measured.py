@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pymongo
 from bson import Timestamp
 from tornado.httpclient import AsyncHTTPClient
 
-from tests.ledger.ledger import Truth, Usage, commit_of
+from tests.ledger.ledger import Truth, commit_of
+from tests.ledger.leftovers import Usage
 from tests.real.processes import Process
 
 WATCHED = ("projects", "items", "comments", "activities")
@@ -67,3 +69,9 @@ def resident_bytes(process: Process) -> int:
 def unix_time(text: str) -> float:
     """Of a public time."""
     return datetime.fromisoformat(text).timestamp()
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of all do not exceed; 0 for none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

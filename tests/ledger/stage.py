@@ -19,9 +19,10 @@ from tornado.httpclient import AsyncHTTPClient
 from app import commands
 from app.settings import Settings
 from tests.editor import Editor
-from tests.ledger import ledger, measured
+from tests.ledger import ledger, leftovers, measured
 from tests.ledger.editors import Door, ReconnectingEditor, StreamingEditor
-from tests.ledger.ledger import Findings, Usage
+from tests.ledger.ledger import Findings
+from tests.ledger.leftovers import Usage
 from tests.ledger.replica_set import ReplicaSet
 from tests.ledger.writers import ProgramWriter, RestWriter, Writer, program, request
 from tests.real import nginx
@@ -164,11 +165,18 @@ class Stage:
         )
         self.writers += [*programs, writer]
         begun = time.time()
+        ends: list[float] = []
+
+        async def run(one: Writer, share: float) -> None:
+            await one.run(round(count * share), per_second * share)
+            ends.append(time.time())
+
         async with asyncio.TaskGroup() as group:
             for one in programs:
-                group.create_task(one.run(round(count * (1 - rest) / 2), per_second * (1 - rest) / 2))
-            group.create_task(writer.run(round(count * rest), per_second * rest))
-        self._wrote = (begun, time.time())
+                group.create_task(run(one, (1 - rest) / 2))
+            group.create_task(run(writer, rest))
+        # From then on it may be silent because nobody writes: who waits for a dead process's mark waits for a minute.
+        self._wrote = (begun, min(ends))
 
     async def during(
         self, work: Awaitable[None], break_something: Callable[[], Awaitable[None]], *, times: int
@@ -250,12 +258,13 @@ class Stage:
         findings.merge(ledger.check_activities(truth))
         for number, process in enumerate(self.processes):
             lines = (self.folder / f"server-{number}.log").read_text(encoding="utf-8").splitlines()
-            findings.merge(ledger.check_log(lines, warnings=warnings))
+            findings.merge(leftovers.check_log(lines, warnings=warnings))
             if usage:
                 await self.until(lambda process=process: self._deserted(process), "connections to end")
                 findings.merge(
-                    ledger.check_usage(self._usage[number], await measured.usage(self.http, process), pool=POOL)
+                    leftovers.check_usage(self._usage[number], await measured.usage(self.http, process), pool=POOL)
                 )
+        findings.pause_seconds = ledger.longest_pause(truth, f"project:{self.open_project}", *self._wrote)
         findings.counts["commits"] = len(truth.commits)
         findings.counts["connections"] = sum(each.connections for each in (*self.editors, *self.probes))
         return findings

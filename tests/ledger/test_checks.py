@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.ledger import ledger
-from tests.ledger.ledger import Commit, Findings, Truth, Usage, Write
+from tests.ledger import ledger, leftovers
+from tests.ledger.ledger import Commit, Findings, Truth, Write
+from tests.ledger.leftovers import Usage
 from tests.ledger.log import EditorLog, key_of
 
 TOPIC = "project:open"
@@ -230,6 +231,15 @@ def test_a_position_counts_from_live_on() -> None:
     assert log.positions[TOPIC] == "11"
 
 
+def test_a_ping_moves_only_what_is_live_on_this_connection() -> None:
+    log = _log(PERFECT[:10])
+    log.take(10.0, {"push": "ping", "position": "10"})
+    assert log.positions[TOPIC] == "10"
+    log.connected()
+    log.take(11.0, {"push": "ping", "position": "99"})
+    assert log.positions[TOPIC] == "10"
+
+
 def test_who_is_not_resumed_forgets_the_position_from_before() -> None:
     log = _log(PERFECT[:10])
     log.answered(1.0, {"topic": TOPIC, "resumed": False, "replayed": 0, "reason": "unknown"})
@@ -298,15 +308,20 @@ def test_the_longest_silence_counts_from_the_first_write_to_the_last() -> None:
     assert ledger.longest_silence(log, TOPIC, 9.0, 25.0) == 9.0
 
 
+def test_the_longest_pause_of_the_writers_is_told_beside_it() -> None:
+    commits = [Commit(TOPIC, (f"at-{moment}", 1), "", "comment", at=moment) for moment in (10.0, 12.5)]
+    assert ledger.longest_pause(Truth(commits), TOPIC, 9.0, 13.0) == 2.5
+
+
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
 def test_a_traceback_in_a_log_is_noticed_and_so_is_a_flood_of_warnings() -> None:
     quiet = ['{"event": "stopping", "level": "info"}', '{"event": "hm", "level": "warning"}']
-    assert ledger.check_log(quiet, warnings=1).faults == {}
-    assert ledger.check_log([*quiet, quiet[1]], warnings=1).faults == {"noise": 1}
-    assert ledger.check_log(["Traceback (most recent call last):"], warnings=1).faults == {"traceback": 1}
-    assert ledger.check_log(['{"event": "x", "level": "error", "exception": "T"}'], warnings=1).faults == {
+    assert leftovers.check_log(quiet, warnings=1).faults == {}
+    assert leftovers.check_log([*quiet, quiet[1]], warnings=1).faults == {"noise": 1}
+    assert leftovers.check_log(["Traceback (most recent call last):"], warnings=1).faults == {"traceback": 1}
+    assert leftovers.check_log(['{"event": "x", "level": "error", "exception": "T"}'], warnings=1).faults == {
         "traceback": 1
     }
 
@@ -314,9 +329,9 @@ def test_a_traceback_in_a_log_is_noticed_and_so_is_a_flood_of_warnings() -> None
 @pytest.mark.parametrize(("name", "more"), [("files", 11), ("threads", 11), ("connections", 1), ("subscriptions", 1)])
 def test_what_is_left_of_connections_that_ended_is_noticed(name: str, more: int) -> None:
     before = Usage(files=10, threads=5, connections=0, subscriptions=0)
-    assert ledger.check_usage(before, before, pool=10).faults == {}
+    assert leftovers.check_usage(before, before, pool=10).faults == {}
     after = before._replace(**{name: getattr(before, name) + more})
-    assert ledger.check_usage(before, after, pool=10).faults == {"leaked resource": 1}
+    assert leftovers.check_usage(before, after, pool=10).faults == {"leaked resource": 1}
 
 
 def test_the_findings_of_all_editors_are_added_up() -> None:
