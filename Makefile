@@ -5,8 +5,8 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 py
 	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests wait more than they compute, so that more run side by side than there are processors.
-JOBS ?= 3
+# Test files that run side by side.
+JOBS ?= 2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 # nginx lives where only root's PATH leads.
 export PATH := $(PATH):/usr/sbin:/sbin

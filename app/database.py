@@ -53,7 +53,14 @@ _OPTIONS: dict[str, Any] = {
     "heartbeatFrequencyMS": 2000,
 }
 # A hung primary must not silence the stream for the driver's 28 s; a client that queries must not be cut off at 4 s.
-_STREAM_OPTIONS: dict[str, Any] = {**_OPTIONS, "socketTimeoutMS": 4000, "connectTimeoutMS": 2000}
+_STREAM_OPTIONS: dict[str, Any] = {
+    **_OPTIONS,
+    "socketTimeoutMS": 4000,
+    "connectTimeoutMS": 2000,
+    # The monitor gives a hung member up after the sum of this and the one before. That has to be before a read of it
+    # times out, or the stream is opened on the same member once more.
+    "heartbeatFrequencyMS": 1000,
+}
 
 
 class DatabaseUnusable(CannotStart):

@@ -57,5 +57,5 @@ def common(findings: Findings) -> Figures:
         **{name: findings.counts[name] for name in ("lost", "duplicated", "inverted", "resets")},
         "repeated on the wire": findings.counts["repeated"],
         "longest silence, s": round(findings.silence_seconds, 1),
-        "longest pause of commits, s": round(findings.pause_seconds, 1),
+        "longest pause of the writers, s": round(findings.pause_seconds, 1),
     }

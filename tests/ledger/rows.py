@@ -217,7 +217,6 @@ SHORT: dict[str, Size] = {
     "slow": Size(writes=300, per_second=50, times=4),
     "posts": Size(writes=60, per_second=0, times=0),
     "history lost by injection": Size(writes=200, per_second=50, times=1),
-    "history lost for real": Size(writes=200, per_second=50, times=1),
     "storm": Size(writes=100, per_second=10, times=100),
 }
 

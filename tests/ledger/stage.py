@@ -264,7 +264,7 @@ class Stage:
                 findings.merge(
                     leftovers.check_usage(self._usage[number], await measured.usage(self.http, process), pool=POOL)
                 )
-        findings.pause_seconds = ledger.longest_pause(truth, f"project:{self.open_project}", *self._wrote)
+        findings.pause_seconds = ledger.longest_pause(writes, *self._wrote)
         findings.counts["commits"] = len(truth.commits)
         findings.counts["connections"] = sum(each.connections for each in (*self.editors, *self.probes))
         return findings

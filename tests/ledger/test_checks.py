@@ -309,8 +309,8 @@ def test_the_longest_silence_counts_from_the_first_write_to_the_last() -> None:
 
 
 def test_the_longest_pause_of_the_writers_is_told_beside_it() -> None:
-    commits = [Commit(TOPIC, (f"at-{moment}", 1), "", "comment", at=moment) for moment in (10.0, 12.5)]
-    assert ledger.longest_pause(Truth(commits), TOPIC, 9.0, 13.0) == 2.5
+    writes = [Write("w", "", "ok", 10.0), Write("w", "", "unknown", 11.0), Write("w", "", "ok", 12.5)]
+    assert ledger.longest_pause(writes, 9.0, 13.0) == 2.5
 
 
 # -- processes --------------------------------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ class Writer:
         for moment in due:
             await asyncio.sleep(max(0.0, moment - time.monotonic()))
             mark = f"{self.name}-{next(self._numbers)}"
-            self.writes.append(Write(self.name, mark, await self._write(mark)))
+            outcome = await self._write(mark)
+            self.writes.append(Write(self.name, mark, outcome, time.time()))
 
     async def _write(self, mark: str) -> Outcome:
         """One write. What was changed last comes last again, so that versions spread."""
