@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -20,6 +20,12 @@ class NewItems(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Items to add in one call; each content, version and language at most once."""
 
     items: Annotated[list[NewItem], Meta(max_length=BULK_LIMIT)]
+
+
+class Entries(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`NewItems` whose entries have yet to be read, so that one that does not fit is refused for itself."""
+
+    items: Annotated[list[Any], Meta(max_length=BULK_LIMIT)]
 
 
 class StatusChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -57,6 +57,7 @@ class Comment(msgspec.Struct, kw_only=True):
     created_at: Timestamp
     edited_at: Timestamp | UnsetType = UNSET
     deleted_at: Timestamp | UnsetType = UNSET
+    deleted_by: UserId | UnsetType = UNSET
     resolved: Resolution | UnsetType = UNSET
     version: Version
 
@@ -69,7 +70,11 @@ class Comment(msgspec.Struct, kw_only=True):
         if values.get("deleted_at") is not None:
             for private in ("body", "mentions", "mention_groups", "anchor"):
                 values.pop(private, None)
+            if not _is_user(values.get("deleted_by")):
+                # What another program keeps under this name is no reason to hide its comment.
+                values.pop("deleted_by", None)
         else:
+            values.pop("deleted_by", None)
             body = values.get("body")
             if not isinstance(body, str):
                 raise Unfit(f"Expected `str`, got `{type(body).__name__}` - at `$.body`")
@@ -77,6 +82,8 @@ class Comment(msgspec.Struct, kw_only=True):
                 values["mentions"], groups = mentioned(body)
                 if values.get("mention_groups") is None:
                     values["mention_groups"] = groups
+            if values["mentions"] or values.get("mention_groups"):
+                _cut_mentions(values)
         resolved = values.get("resolved")
         if isinstance(resolved, Mapping):
             values["resolved"] = {**resolved, "at": stamp(resolved.get("at"))}
@@ -87,8 +94,28 @@ _TIMES = ("created_at", "edited_at", "deleted_at")
 _DEFAULTS = {"version": 1}
 
 
+def _is_user(value: Any) -> bool:
+    try:
+        msgspec.convert(value, UserId)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _cut_mentions(values: dict[str, Any]) -> None:
+    """Of what another program says is mentioned, no more than a text could mention: each may be somebody to be told."""
+    left = MENTION_CAP
+    for name in ("mentions", "mention_groups"):
+        named = values.get(name)
+        if isinstance(named, list) and all(type(one) is str for one in named):
+            values[name] = list(dict.fromkeys(named))[:left]
+            left -= len(values[name])
+
+
 def mentioned(body: str, *, limit: int = MENTION_CAP) -> tuple[list[str], list[str]]:
     """The users and the groups that a text names, each once, in the order of the text, at most `limit` in all."""
+    if "@" not in body:
+        return [], []
     users: dict[str, None] = {}
     groups: dict[str, None] = {}
     for match in _MENTION.finditer(body):
@@ -113,4 +140,5 @@ class CommentPatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`body` by the author; `resolved` on a thread's first comment by anyone who may comment."""
 
     body: Body | UnsetType = UNSET
-    resolved: bool | UnsetType = UNSET
+    resolved: bool | UnsetType | None = UNSET
+    """null reopens as well: a merge patch takes an optional field away with it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from models.comment import MENTION_CAP, Comment, CommentPatch, NewComment, menti
 from models.database_types import Database, Document
 from models.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from models.etag import Precondition
-from models.fields import MakeId, Report, utc_now
+from models.fields import Id, MakeId, Report, Unfit, UserId, as_stored, stamp, utc_now
 from models.page import Page, PageRequest, Sort, fit, read_page
 from models.revision import Pipeline, change, revise, stored
 
@@ -53,6 +53,13 @@ class CommentStore:
             raise NotFound(_MISSING)
         return self._fit(document)
 
+    async def project_of_thread(self, thread_id: str) -> str | None:
+        """The project of a thread, also where its first comment is a tombstone; None where there is no such thread."""
+        document = await self._comments.find_one({"_id": thread_id}, {"project_id": 1, "thread_id": 1})
+        if document is None or document.get("thread_id") not in (None, thread_id):
+            return None
+        return document["project_id"] if isinstance(document.get("project_id"), str) else None
+
     async def page(self, project_id: str, wanted: CommentFilter, request: PageRequest) -> Page[Comment]:
         """The comments of a project, tombstones included. Raises `Invalid` for a foreign cursor."""
         conditions: list[Document] = [{"project_id": project_id}]
@@ -77,6 +84,35 @@ class CommentStore:
             convert=Comment.from_document,
             report=self._report,
         )
+
+    async def participants(
+        self, project_ids: Collection[str], thread_ids: Collection[str]
+    ) -> dict[str, dict[str, tuple[str, str]]]:
+        """Who wrote in each of these threads of these projects, with `created_at` and id of their first comment.
+
+        Tombstones count: who took part does not change afterwards.
+        """
+        threads = sorted(thread_ids)
+        in_thread = {"project_id": {"$in": sorted(project_ids)}, "thread_id": {"$in": threads}}
+        pipeline = [
+            # Another program may leave `thread_id` out of a comment that begins a thread.
+            {"$match": {"$or": [in_thread, {"_id": {"$in": threads}}]}},
+            {
+                "$group": {
+                    "_id": {"thread": {"$ifNull": ["$thread_id", "$_id"]}, "author": "$author"},
+                    "first": {"$min": {"at": "$created_at", "id": "$_id"}},
+                }
+            },
+        ]
+        found: dict[str, dict[str, tuple[str, str]]] = {}
+        async for group in self._comments.aggregate(pipeline):
+            first = group["first"]
+            try:
+                author, thread = as_stored(group["_id"].get("author"), UserId), as_stored(group["_id"]["thread"], Id)
+                found.setdefault(thread, {})[author] = (stamp(first.get("at")), str(first["id"]))
+            except Unfit:
+                continue  # another program's, and unfit; reported where comments are read
+        return found
 
     async def create(self, project_id: str, new: NewComment, *, author: str, make_id: MakeId) -> Comment:
         """Begin a thread, or reply in one.

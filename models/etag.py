@@ -47,7 +47,8 @@ def opaque_tags(header: str) -> list[str]:
         match = _TAG.match(header, at)
         if match is None:
             raise Malformed("If-Match and If-None-Match take quoted entity tags, separated by commas, or *.")
-        tags.append(match[1])
+        if match[1] != "*":  # in quotes it is a tag that no document has, and not the one that stands for all
+            tags.append(match[1])
         at = match.end()
     return tags
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from bson import Code
 from msgspec import Meta
 
 # `(?!\n)` because `$` alone also matches before a final line feed; `\Z` would not be JSON Schema.
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(?!\n)$", description="Made by the server, time-ordered.")]
 UserId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}(?!\n)$", description="The `sub` of the user's token.")]
-GroupName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}(?!\n)$")]
+GroupName = Annotated[
+    str,
+    Meta(pattern=r"^(?=.*\S)[^\x00-\x1f\x7f]{1,255}(?!\n)$", description="As the `roles` of tokens spell it."),
+]
 Name = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S")]
 ShortText = Annotated[str, Meta(min_length=1, max_length=255)]
-Url = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"^(https?://|/(?!/))\S*(?!\n)$")]
+Url = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"^(https?://|/(?![/\\]))\S*(?!\n)$")]
 Version = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Raised by one with every change.")]
 Timestamp = Annotated[
     str, Meta(description="RFC 3339 in UTC with milliseconds.", extra_json_schema={"format": "date-time"})
@@ -28,6 +33,7 @@ WhenInput = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a time 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 class Unfit(Exception):  # noqa: N818 - says what the document is
@@ -62,16 +68,59 @@ def from_document(
     for name in times:
         if name in values:
             values[name] = stamp(values[name])
+    return as_stored(values, shape)
+
+
+def as_stored(value: Any, shape: type[T]) -> T:
+    """A value of a stored document as what it has to be. Raises `Unfit` with a sentence.
+
+    BSON's JavaScript arrives as a kind of `str`, is taken for one, and cannot be written as JSON: it is no text here.
+    """
     try:
-        return msgspec.convert(values, shape)
+        return msgspec.convert(_without_code(value) if _has_code((value,)) else value, shape)
     except msgspec.ValidationError as problem:
         raise Unfit(str(problem)) from None
+
+
+class JavaScript:
+    """In place of code, for the sentence of `Unfit`."""
+
+
+def _has_code(values: Iterable[Any]) -> bool:
+    """Asked for each document that is read, so without a function call for most of the values."""
+    for value in values:
+        kind = type(value)
+        if kind is Code:
+            return True
+        if kind is dict and _has_code(value.values()):
+            return True
+        if kind is list and _has_code(value):
+            return True
+    return False
+
+
+def _without_code(value: Any) -> Any:
+    if isinstance(value, Code):
+        return JavaScript()
+    if isinstance(value, dict):
+        return {key: _without_code(part) for key, part in value.items()}
+    return [_without_code(part) for part in value] if isinstance(value, list) else value
 
 
 def ulid(milliseconds: int, tail: int) -> str:
     """26 characters of Crockford's base 32: 48 bits of Unix time, then 80 bits of `tail` (the ULID specification)."""
     number = (milliseconds & (1 << 48) - 1) << 80 | tail & (1 << 80) - 1
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def derived_ulid(milliseconds: int, seed: str) -> str:
+    """The id of what happened at a time, the same whoever derives it: `seed` says what it follows from."""
+    return ulid(milliseconds, int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=10).digest()))
+
+
+def derived_id(user_id: str, what: str) -> str:
+    """The id of the one document of its kind that a user has about something, the same whoever derives it."""
+    return hashlib.blake2b(f"{user_id}\0{what}".encode(), digest_size=16).hexdigest()
 
 
 class Ids:

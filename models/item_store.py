@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -66,6 +66,19 @@ class ItemStore:
         if document is None:
             raise NotFound(_MISSING)
         return self._fit(document)
+
+    async def project_of(self, item_id: str) -> str | None:
+        """The project of an undeleted item; None where there is no such item."""
+        document = await self._items.find_one({"_id": item_id, "deleted_at": None}, {"project_id": 1})
+        return document["project_id"] if document and isinstance(document.get("project_id"), str) else None
+
+    async def of_many(self, item_ids: Collection[str]) -> dict[str, Item]:
+        """Those of the items that there are, by id, whichever projects they are in."""
+        if not item_ids:
+            return {}
+        found = self._items.find({"_id": {"$in": sorted(item_ids)}, "deleted_at": None})
+        items = [fit(document, Item.from_document, "items", self._report) async for document in found]
+        return {item.id: item for item in items if item is not None}
 
     async def page(self, project_id: str, wanted: ItemFilter, request: PageRequest) -> Page[Item]:
         """The undeleted items of a project. Raises `Invalid` for an unknown sort or a foreign cursor."""

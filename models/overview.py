@@ -154,7 +154,7 @@ class OverviewStore:
 
     async def _comment_facets(self, project_id: str, session: Session) -> Document:
         result = self._database.comments.aggregate(
-            [{"$match": {"$and": [{"project_id": project_id}, _FITTING_COMMENTS]}}, *_FACETS], session=session
+            [{"$match": {"$and": [{"project_id": project_id}, _FITTING_COMMENTS]}}, *FACETS], session=session
         )
         (facets,) = await result.to_list(None)
         found: Document = facets
@@ -180,11 +180,11 @@ def _thread(comments: Iterable[Comment]) -> Thread:
 
 
 def _comment_counters(facets: Document) -> dict[str | None, CommentCounter]:
-    """By item; None for those on the project itself."""
+    """By item, None for the project itself; in the order of ids, so that equal overviews are equal bytes."""
     counters = {group["_id"]: CommentCounter(count=group["count"]) for group in facets["counts"]}
     for group in facets["open"]:
         counters.setdefault(group["_id"], CommentCounter()).open_threads = group["count"]
-    return counters
+    return dict(sorted(counters.items(), key=lambda counter: counter[0] or ""))
 
 
 _FITTING_ITEMS = fitting_items()
@@ -195,45 +195,40 @@ def _or_null(field: str) -> dict[str, Any]:
     return {"$ifNull": [field, None]}
 
 
-_BY_THREAD: list[Document] = [
+_THREAD = {"$ifNull": ["$thread_id", "$_id"]}
+_BY_THREAD: Document = {"$group": {"_id": "$_id.thread", "living": {"$sum": "$living"}, "first": {"$min": "$first"}}}
+FACETS: list[Document] = [
+    # All comments are looked at once; what follows looks at threads, of which there are a few for each item.
     {
         "$group": {
-            "_id": "$thread_id",
-            "living": {"$sum": "$living"},
-            # Another program may have removed a first comment for good; then the earliest reply stands for it.
+            "_id": {"thread": _THREAD, "item": _or_null("$item_id")},
+            "living": {"$sum": {"$cond": [{"$eq": [_or_null("$deleted_at"), None]}, 1, 0]}},
+            # The smallest: MongoDB compares documents field by field, in this order. Another program may have removed
+            # a first comment for good; then the earliest reply stands for it.
             "first": {
-                "$top": {
-                    "sortBy": {"is_first": -1, "created_at": 1, "_id": 1},
-                    "output": {"item_id": "$item_id", "created_at": "$created_at", "resolved": "$resolved"},
+                "$min": {
+                    "is_reply": {"$ne": [_THREAD, "$_id"]},
+                    "created_at": "$created_at",
+                    "id": "$_id",
+                    "item_id": _or_null("$item_id"),
+                    "resolved": {"$ne": [_or_null("$resolved"), None]},
                 }
             },
-        }
-    }
-]
-_FACETS: list[Document] = [
-    {
-        "$project": {
-            "item_id": _or_null("$item_id"),
-            "thread_id": {"$ifNull": ["$thread_id", "$_id"]},
-            "created_at": 1,
-            "is_first": {"$eq": [{"$ifNull": ["$thread_id", "$_id"]}, "$_id"]},
-            "living": {"$cond": [{"$eq": [_or_null("$deleted_at"), None]}, 1, 0]},
-            "resolved": {"$ne": [_or_null("$resolved"), None]},
         }
     },
     {
         "$facet": {
             "counts": [
-                {"$match": {"living": 1}},
-                {"$group": {"_id": "$item_id", "count": {"$sum": 1}}},
+                {"$group": {"_id": "$_id.item", "count": {"$sum": "$living"}}},
+                {"$match": {"count": {"$gt": 0}}},
             ],
             "open": [
-                *_BY_THREAD,
+                _BY_THREAD,
                 {"$match": {"living": {"$gt": 0}, "first.resolved": False}},
                 {"$group": {"_id": "$first.item_id", "count": {"$sum": 1}}},
             ],
             "newest": [
-                *_BY_THREAD,
+                _BY_THREAD,
                 {"$sort": {"first.created_at": -1, "_id": -1}},
                 {"$limit": THREADS_SHOWN},
                 {"$project": {"_id": 1}},

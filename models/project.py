@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -35,7 +35,7 @@ Labels = Annotated[list[Annotated[str, Meta(min_length=1, max_length=40, pattern
 Principal = Annotated[
     str,
     Meta(
-        pattern=r"^(user|role):[A-Za-z0-9._-]{1,64}(?!\n)$",
+        pattern=r"^(user:[A-Za-z0-9._-]{1,64}|role:(?=.*\S)[^\x00-\x1f\x7f]{1,255})(?!\n)$",
         description="`user:<id>`, or `role:<group>` for everyone whose token names that group.",
     ),
 ]
@@ -194,6 +194,13 @@ class ProjectStore:
         except NotFound:
             return None
         return ProjectAccess(visibility=project.visibility, members=tuple(project.members))
+
+    async def names(self, project_ids: Collection[str]) -> dict[str, str]:
+        """The names of undeleted projects, by id."""
+        if not project_ids:
+            return {}
+        found = self._projects.find({"_id": {"$in": sorted(project_ids)}, "deleted_at": None}, {"name": 1})
+        return {document["_id"]: document["name"] async for document in found if isinstance(document.get("name"), str)}
 
     async def list(self, query: ProjectQuery, page: PageRequest) -> Page[Project]:
         """The undeleted projects that the caller may see and asks for."""

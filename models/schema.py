@@ -19,13 +19,14 @@ WATCHED: tuple[str, ...] = (
     "activities",
     "notifications",
     "inboxes",
+    "postings",
     "users",
     "sessions",
     "meta",
 )
 """Collections of which every change is followed; they keep the images from before and after each one."""
 
-COLLECTIONS: tuple[str, ...] = (*WATCHED, "subscriptions", "preferences", "idempotency", "leases")
+COLLECTIONS: tuple[str, ...] = (*WATCHED, "subscriptions", "preferences", "mails", "idempotency", "leases")
 
 _NAMESPACE_EXISTS = 48
 _INDEX_IS_DIFFERENT = (85, 86)
@@ -76,7 +77,8 @@ INDEXES: tuple[Index, ...] = (
     _index("items", "project_id", "deleted_at", "name", "_id"),
     _index("items", "project_id", "deleted_at", "changed_at", "_id"),
     _index("items", "project_id", "deleted_at", "status", "_id"),
-    _index("items", "content.id"),
+    _index("items", "project_id", "deleted_at", "type", "_id"),
+    _index("items", "content.id", "deleted_at", "changed_at", "_id"),
     # One version of a content, in one language, stands in one project. Only where there is a content: what other
     # programs wrote without one is unfit, but must not collide with each other.
     _index(
@@ -92,9 +94,25 @@ INDEXES: tuple[Index, ...] = (
     _index("comments", "project_id", "thread_id", "created_at", "_id"),
     _index("activities", "project_id", "at", "_id"),
     _index("activities", "expires_at", expires=True),
-    _index("notifications", "user_id", "subject.project_id", "seq"),
+    # Tombstones have neither `updated_at` nor a subject, so that counting living entries needs these indexes alone.
+    _index("notifications", "user_id", "updated_at", "_id"),
+    _index("notifications", "user_id", "subject.project_id", "updated_at", "_id"),
+    _index("notifications", "subject.project_id", "user_id"),
+    _index("notifications", "events.comment_id"),
+    _index("notifications", "expires_at", expires=True),
+    _index("subscriptions", "user_id", "since", "_id"),
+    _index("subscriptions", "subject"),
+    _index("postings", "sent_at", "due_at", "_id"),
+    _index("postings", "expires_at", expires=True),
+    _index("mails", "next_attempt_at"),
+    _index("mails", "stream", "state"),
+    _index("mails", "group"),
+    _index("mails", "state", "died_at", "_id"),
+    _index("mails", "event.comment_id"),
+    _index("mails", "expires_at", expires=True),
     _index("users", "words"),
     _index("users", "name", "_id"),
+    _index("users", "groups", "_id"),
     _index("sessions", "user_id"),
     _index("sessions", "expires_at", expires=True),
     _index("idempotency", "expires_at", expires=True),
@@ -117,6 +135,15 @@ async def apply(database: Database) -> list[str]:
         await _collection(database, name, info)
         problems += await _indexes(database[name], [index for index in INDEXES if index.collection == name])
     return problems
+
+
+async def prepare(database: Database, name: str) -> None:
+    """Make one collection as `apply` does, for a command that writes to it perhaps before the first start.
+
+    Its first insert would make it too, but without images; indexes can wait for the start.
+    """
+    if name not in await database.list_collection_names():
+        await _collection(database, name, None)
 
 
 async def _collection(database: Database, name: str, info: dict[str, Any] | None) -> None:

@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from models.comment import Comment
 from models.database_types import Database
 from models.fields import Report, Unfit
+from models.inbox_writer import recount
 from models.item import Item
-from models.project import Project
+from models.notification import Counts, Notification
+from models.project import Project, ProjectAccess
 
-Thing = TypeVar("Thing", Project, Item, Comment)
+Thing = TypeVar("Thing", Project, Item, Comment, Notification, Counts)
 
 BATCH = 500
+INBOX_ENTRIES = 200
+"""The newest entries of an inbox that its snapshot holds; the others are read over REST."""
 
 
 class ProjectSnapshot(msgspec.Struct, kw_only=True):
@@ -28,6 +33,16 @@ class ProjectSnapshot(msgspec.Struct, kw_only=True):
     project: Project | None
     items: list[Item]
     comments: list[Comment]
+
+
+class InboxSnapshot(msgspec.Struct, kw_only=True):
+    """One user's inbox as of `time`: the newest entries that are not archived, newest first, and the counts of all."""
+
+    time: tuple[int, int]
+    notifications: list[Notification]
+    counts: Counts
+    projects: dict[str, ProjectAccess]
+    """Who may see the projects that the entries are about; those that nobody may see are missing."""
 
 
 class NotYet(Exception):  # noqa: N818 - says what it is
@@ -78,6 +93,35 @@ class SnapshotStore:
             while batch := await found.to_list(BATCH):
                 projects += self._fitting("projects", Project, batch)
         return time, projects
+
+    async def inbox(self, user_id: str) -> InboxSnapshot:
+        """What waits for a user. Whether they may still see what it is about is the caller's question."""
+        async with await self._database.client.start_session(snapshot=True) as session:
+            reply = await self._database.command(
+                {"find": "inboxes", "filter": {"_id": user_id}, "limit": 1}, session=session
+            )
+            stored = self._fitting("inboxes", Counts, reply["cursor"]["firstBatch"])
+            counts = stored[0] if stored else (await recount(self._database.notifications, [user_id], session))[user_id]
+            entries = (
+                self._database.notifications.find(
+                    {"user_id": user_id, "deleted_at": None, "archived_at": None}, session=session
+                )
+                .sort([("updated_at", -1), ("_id", -1)])
+                .limit(INBOX_ENTRIES)
+            )
+            notifications = self._fitting("notifications", Notification, await entries.to_list(INBOX_ENTRIES))
+            about = {entry.subject.project_id for entry in notifications} - {UNSET}
+            found = self._database.projects.find({"_id": {"$in": list(about)}, "deleted_at": None}, session=session)
+            projects = self._fitting("projects", Project, await found.to_list(None))
+        return InboxSnapshot(
+            time=_time_of(reply),
+            notifications=notifications,
+            counts=counts,
+            projects={
+                project.id: ProjectAccess(visibility=project.visibility, members=tuple(project.members))
+                for project in projects
+            },
+        )
 
     def _fitting(self, collection: str, shape: type[Thing], documents: list[Mapping[str, Any]]) -> list[Thing]:
         """What fits of what is stored; the rest is reported and left out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -82,7 +82,8 @@ class Account(msgspec.Struct, kw_only=True):
 class UserPatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What an admin may change of a user. Everything else comes from the user's token."""
 
-    disabled: bool | UnsetType = UNSET
+    disabled: bool | UnsetType | None = UNSET
+    """null means false: a merge patch takes an optional field away with it."""
 
 
 class UserRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +143,21 @@ class UserStore:
         document = await self._users.find_one({"_id": user_id})
         return None if document is None else self._fit(document, UserRecord.from_document)
 
+    async def of_many(self, user_ids: Collection[str]) -> dict[str, UserRecord | None]:
+        """What decides about each of these users that was ever seen; None where another program broke the document."""
+        if not user_ids:
+            return {}
+        found = self._users.find({"_id": {"$in": sorted(user_ids)}})
+        return {document["_id"]: self._fit(document, UserRecord.from_document) async for document in found}
+
+    async def members(
+        self, group: str, *, after: str = "", limit: int, audience: Audience | None = None
+    ) -> dict[str, UserRecord | None]:
+        """The enabled users of a group, by id, who belong to an audience; at most `limit` with ids behind `after`."""
+        where: dict[str, Any] = {"groups": group, "_id": {"$gt": after}, "disabled": {"$ne": True}}
+        found = self._users.find(where | _among(audience), sort=[("_id", 1)], limit=limit)
+        return {document["_id"]: self._fit(document, UserRecord.from_document) async for document in found}
+
     async def search(
         self, request: PageRequest, *, q: str, enabled: bool = False, audience: Audience | None = None
     ) -> Page[User]:
@@ -149,12 +165,8 @@ class UserStore:
         where = _search(q)
         if enabled:
             where["disabled"] = {"$ne": True}
-        if audience is not None:
-            everything = {"roles": {"$in": ["admin", "service"]}}
-            named = [{"_id": {"$in": sorted(audience.user_ids)}}, {"groups": {"$in": sorted(audience.groups)}}]
-            where["$or"] = [everything, *named]
         return await read_page(
-            self._users, where, request, sorts=SORTS, convert=User.from_document, report=self._report
+            self._users, where | _among(audience), request, sorts=SORTS, convert=User.from_document, report=self._report
         )
 
     async def accounts(self, request: PageRequest, *, q: str) -> Page[Account]:
@@ -245,11 +257,11 @@ class UserStore:
             stored = await self._users.find_one({"_id": user_id})
             account = self._account(stored)
             precondition(account)
-            if patch.disabled is UNSET or patch.disabled == (account.disabled is True):
+            if patch.disabled is UNSET or bool(patch.disabled) == (account.disabled is True):
                 return account
             document = await self._users.find_one_and_update(
                 {"_id": user_id, "version": stored.get("version")},
-                self._change({"disabled": patch.disabled, "updated_by": by}),
+                self._change({"disabled": bool(patch.disabled), "updated_by": by}),
                 return_document=ReturnDocument.AFTER,
             )
             if document is not None:
@@ -283,6 +295,15 @@ class UserStore:
 
     def _fit(self, document: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T | None:
         return fit(document, read, "users", self._report)
+
+
+def _among(audience: Audience | None) -> dict[str, Any]:
+    """The filter for an audience; None: everybody."""
+    if audience is None:
+        return {}
+    everything = {"roles": {"$in": ["admin", "service"]}}
+    named = [{"_id": {"$in": sorted(audience.user_ids)}}, {"groups": {"$in": sorted(audience.groups)}}]
+    return {"$or": [everything, *named]}
 
 
 def _search(q: str) -> dict[str, Any]:

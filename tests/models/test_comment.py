@@ -15,7 +15,7 @@ from models.comment import MENTION_CAP, Anchor, Comment, CommentPatch, NewCommen
 from models.comment_store import NEWEST_FIRST, CommentFilter, CommentStore
 from models.errors import Conflict, Forbidden, Invalid, NotFound, Refusal, StaleVersion
 from models.etag import document_etag, if_match
-from models.fields import Ids, Unfit
+from models.fields import Ids, Unfit, stamp
 from models.page import PageRequest
 
 Reported = list[tuple[str, object, str]]
@@ -216,6 +216,16 @@ def test_a_mention_is_an_at_sign_and_a_name_after_no_word_character(
     assert mentioned(body) == found
 
 
+def test_of_what_another_program_says_is_mentioned_no_more_than_the_cap_is_taken() -> None:
+    stored = {"_id": "c", "project_id": "p", "body": "Hi", "author": "import", "created_at": NOON}
+    named = ["bob", "bob", *(f"user{number}" for number in range(4000))]
+    read = Comment.from_document({**stored, "mentions": named, "mention_groups": ["legal"]})
+    assert read.mentions == ["bob", *(f"user{number}" for number in range(MENTION_CAP - 1))]
+    assert read.mention_groups == []
+    with pytest.raises(Unfit):
+        Comment.from_document({**stored, "mentions": [{"a": 1}]})
+
+
 async def test_more_mentions_than_the_cap_are_refused_in_a_new_text_and_in_an_edit(comments: CommentStore) -> None:
     most = " ".join(f"@user{number}" for number in range(MENTION_CAP - 1)) + " @role:legal"
     written = await say(comments, most + " @user1")
@@ -314,12 +324,20 @@ async def test_a_deleted_comment_leaves_a_tombstone_without_its_text(comments: C
         "author": "alice",
         "created_at": "2026-03-01T12:00:00.000Z",
         "deleted_at": "2026-03-01T12:00:00.000Z",
+        "deleted_by": "alice",
         "version": 2,
     }
     assert await listed(comments) == ["Reply", UNSET]
     stored = await database.comments.find_one({"_id": first.id})
     assert not {"body", "mentions", "mention_groups", "anchor"} & set(stored)
     assert stored["deleted_by"] == "alice"
+
+
+@pytest.mark.parametrize("deleted_by", [None, 7, "no user id", {"name": "Bob"}])
+def test_whoever_another_program_says_has_deleted_it_does_not_hide_the_tombstone(deleted_by: Any) -> None:
+    document = {"_id": "t", "project_id": "P", "author": "bob", "created_at": NOON, "deleted_by": deleted_by}
+    assert Comment.from_document(document | {"deleted_at": NOON}).deleted_by is UNSET
+    assert Comment.from_document(document | {"body": "There"}).deleted_by is UNSET
 
 
 @pytest.mark.parametrize(
@@ -425,3 +443,22 @@ def test_a_document_of_the_wrong_shape_is_unfit(broken: dict[str, Any]) -> None:
     assert Comment.from_document(foreign("F")).id == "F"
     with pytest.raises(Unfit):
         Comment.from_document(foreign("F") | broken)
+
+
+async def test_who_took_part_in_a_thread_is_known_with_their_first_comment(
+    comments: CommentStore, database: Any
+) -> None:
+    await database.comments.insert_many(
+        [
+            foreign("t", author="alice", created_at=NOON),
+            foreign("t1", author="bob", created_at=NOON + timedelta(seconds=2), thread_id="t"),
+            foreign("t2", author="bob", created_at=NOON + timedelta(seconds=1), thread_id="t", deleted_at=NOON),
+            foreign("t3", author="carol", created_at="yesterday", thread_id="t"),
+            foreign("t4", author="no name!", created_at=NOON, thread_id="t"),
+            foreign("u", author="dave", created_at=NOON),
+        ]
+    )
+    assert await comments.participants({"P"}, {"t"}) == {
+        "t": {"alice": (stamp(NOON), "t"), "bob": (stamp(NOON + timedelta(seconds=1)), "t2")}
+    }
+    assert await comments.participants({"P"}, set()) == {}

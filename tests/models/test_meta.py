@@ -6,12 +6,14 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from tornado.ioloop import IOLoop
 
 from models import schema
 from models.errors import Conflict, StaleVersion
 from models.meta import MetaStore, Overrides, SettingsPatch, read_epoch, renew_epoch
+from models.preferences import TypeDefault
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Reported = list[tuple[str, object, str]]
@@ -35,14 +37,15 @@ def meta(io_loop: IOLoop, database: Any, reported: Reported) -> MetaStore:
 async def test_the_epoch_stays_the_same(meta: MetaStore, database: Any) -> None:
     epochs = await asyncio.gather(*(read_epoch(database) for _ in range(5)))
     assert len(set(epochs)) == 1
-    assert len(epochs[0]) == 8
+    assert len(epochs[0].id) == 8
 
 
 async def test_an_operator_can_begin_another_epoch(meta: MetaStore, database: Any) -> None:
     before = await read_epoch(database)
     await renew_epoch(database)
     after = await read_epoch(database)
-    assert after != before
+    assert after.id != before.id
+    assert after.begun > before.begun
     assert await read_epoch(database) == after
 
 
@@ -54,15 +57,41 @@ async def test_a_restored_backup_is_another_epoch(meta: MetaStore, database: Any
     restored = await read_epoch(database)
     plain_database.meta.delete_many({})
     emptied = await read_epoch(database)
-    assert len({first, restored, emptied}) == 3
+    assert len({first.id, restored.id, emptied.id}) == 3
+
+
+async def test_an_epoch_that_an_older_release_made_stays(meta: MetaStore, plain_database: Any, database: Any) -> None:
+    plain_database.meta.insert_one({"_id": "epoch", "value": "$value", "created_at": NOON})
+    epoch = await read_epoch(database)
+    assert epoch.begun == (0, 0)
+    assert plain_database.meta.find_one({"_id": "epoch"}) == {"_id": "epoch", "value": "$value", "created_at": NOON}
 
 
 async def test_the_epoch_needs_no_schema(database: Any) -> None:
-    assert len(await read_epoch(database)) == 8
+    assert len((await read_epoch(database)).id) == 8
 
 
 async def test_nothing_is_overridden_at_first(meta: MetaStore) -> None:
     assert await meta.overrides() == Overrides()
+
+
+async def test_defaults_of_notifications_are_merged_type_by_type(meta: MetaStore, plain_database: Any) -> None:
+    async def patch(defaults: Any) -> Overrides:
+        given = msgspec.convert({"notification_defaults": defaults}, SettingsPatch)
+        return await meta.patch(given, by="root", precondition=anything)
+
+    first = await patch({"comment": {"email": "daily"}, "reply": {"in_app": False, "email": "off"}})
+    assert first.notification_defaults == {
+        "comment": TypeDefault(email="daily"),
+        "reply": TypeDefault(in_app=False, email="off"),
+    }
+    assert plain_database.meta.find_one({"_id": "settings"})["notification_defaults"]["comment"] == {"email": "daily"}
+    assert await patch({"comment": {"email": "daily"}}) == first  # nothing changed, the version neither
+    second = await patch({"comment": None, "reply": {"email": None}, "custom": {}})
+    assert second.notification_defaults == {"reply": TypeDefault(in_app=False)}
+    assert (await patch({"reply": {"in_app": None}})).notification_defaults is msgspec.UNSET
+    await patch({"comment": {"email": "daily"}})
+    assert (await patch(None)).notification_defaults is msgspec.UNSET
 
 
 async def test_settings_are_set_changed_and_given_back(meta: MetaStore, plain_database: Any) -> None:

@@ -11,11 +11,17 @@ from pymongo.errors import DuplicateKeyError
 
 from app.database import Connection
 from models import schema
-from models.schema import COLLECTIONS, INDEXES, WATCHED, Index, apply
+from models.schema import COLLECTIONS, INDEXES, WATCHED, Index, apply, prepare
 
 Plain = PlainDatabase[dict[str, Any]]
 
 ITEM = {"project_id": "P", "content": {"id": "page-1", "version": "1"}, "language": "en", "deleted_at": None}
+
+
+@pytest.fixture
+def database_name(virgin_database_name: str) -> str:
+    """Nothing is in it."""
+    return virgin_database_name
 
 
 def state(database: Plain) -> dict[str, Any]:
@@ -48,6 +54,21 @@ async def test_applying_it_again_changes_nothing(database: Any, plain_database: 
         assert await apply(database) == []
         assert changes.try_next() is None
     assert state(plain_database) == before
+
+
+async def test_what_a_command_makes_before_the_first_start_is_as_the_start_would_make_it(
+    database: Any, plain_database: Plain
+) -> None:
+    for name in ("users", "preferences"):
+        await prepare(database, name)
+    assert {name: options for name, (options, _indexes) in state(plain_database).items()} == {
+        "users": {"changeStreamPreAndPostImages": {"enabled": True}},
+        "preferences": {},
+    }
+    # Beside another command that does the same, or on what is there already, nothing happens.
+    plain_database.users.insert_one({"_id": "dora"})
+    await asyncio.gather(*(prepare(database, name) for name in ("users", "meta", "meta")))
+    assert plain_database.users.find_one() == {"_id": "dora"}
 
 
 async def test_a_collection_that_another_program_made_gets_its_images_and_keeps_its_documents(

@@ -139,7 +139,8 @@ async def test_a_user_known_from_tokens_can_be_given_a_password(users: UserStore
     [
         {"user_id": "a b"},
         {"roles": ["owner"]},
-        {"groups": ["a b"]},
+        {"groups": ["a\nb"]},
+        {"groups": [" "]},
         {"name": "x" * 256},
         {"email": "nobody"},
         {"name": " "},
@@ -301,3 +302,22 @@ async def test_a_broken_document_is_reported_and_lets_nobody_in(
     assert await users.get("alice") is None
     assert await users.password("alice") is None
     assert {(collection, _id) for collection, _id, _ in reported} == {("users", "alice")}
+
+
+async def test_many_users_are_read_at_once(users: UserStore, plain_database: Any, reported: Reported) -> None:
+    await seen(users, "alice", groups=["desk"])
+    plain_database.users.insert_one({"_id": "bob", "groups": 5})
+    found_users = await users.of_many({"alice", "bob", "carol"})
+    assert found_users == {"alice": await users.get("alice"), "bob": None}
+    assert reported
+
+
+async def test_the_members_of_a_group_come_by_id_without_disabled_ones(users: UserStore, plain_database: Any) -> None:
+    for user_id in ("dave", "bob", "alice", "carol"):
+        await seen(users, user_id, groups=["desk", "art"] if user_id == "dave" else ["desk"])
+    plain_database.users.update_one({"_id": "bob"}, {"$set": {"disabled": True}})
+    assert list(await users.members("desk", limit=10)) == ["alice", "carol", "dave"]
+    assert list(await users.members("desk", limit=1, after="alice")) == ["carol"]
+    artists = Audience(user_ids=frozenset({"alice"}), groups=frozenset({"art"}))
+    assert list(await users.members("desk", limit=10, audience=artists)) == ["alice", "dave"]
+    assert await users.members("nobody", limit=10) == {}
