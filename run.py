@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line: serve (default), token, user, epoch; parses, calls app, exits."""
+"""The command line: serve (default), token, user, epoch, doctor; parses, calls app, exits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from app import commands
+from app.mongod import to_stderr
 from app.settings import CannotStart, Described, Settings, describe, is_truth, load
 
 _SETTINGS = tuple(describe())
@@ -25,7 +26,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(_with_values(argv))
     try:
         names = {setting.name for setting in _SETTINGS}
-        settings = load({name: text for name, text in vars(arguments).items() if name in names})
+        chosen = {name: text for name, text in vars(arguments).items() if name in names}
+        settings = load(chosen, signing=arguments.run is not _doctor)
         run: Callable[[Settings, argparse.Namespace], int] = arguments.run
         return run(settings, arguments)
     except CannotStart as problem:
@@ -92,6 +94,18 @@ def _epoch(settings: Settings, _arguments: argparse.Namespace) -> int:
     return _print(asyncio.run(commands.new_epoch(settings)))
 
 
+def _doctor(settings: Settings, arguments: argparse.Namespace) -> int:
+    from app.doctor import doctor  # noqa: PLC0415 - the other commands need none of it and start at once
+
+    token = sys.stdin.readline().strip() if arguments.token_stdin else ""
+    examining = doctor(
+        settings, arguments.url, direct=arguments.direct, token=token, quick=arguments.quick, say=to_stderr
+    )
+    lines, well = asyncio.run(examining)
+    _print(lines)
+    return 0 if well else 1
+
+
 def _print(lines: list[str]) -> int:
     sys.stdout.write("".join(line + "\n" for line in lines))
     return 0
@@ -132,6 +146,16 @@ def _parser() -> argparse.ArgumentParser:
 
     epoch = _command(verbs, "epoch", "after a restore from files, have every client read again", _epoch)
     epoch.add_argument("--new", action="store_true", required=True, help="begin a new one; restart all processes then")
+
+    doctor = _command(verbs, "doctor", "say what does not get through to a server, and what to change", _doctor)
+    doctor.epilog = (
+        "With a token (run.py token ... | run.py doctor ... --token-stdin) it tries what needs a sign-in as well.\n"
+        "With --mongodb-uri, or its variable, it looks at that MongoDB too. Exit code 1: there is something to change."
+    )
+    doctor.add_argument("url", metavar="URL", help="the address that browsers use, such as https://copydesk.example")
+    doctor.add_argument("--direct", metavar="URL", help="one process past the proxy, such as http://127.0.0.1:8888")
+    doctor.add_argument("--token-stdin", action="store_true", help="read a token from the first line of the input")
+    doctor.add_argument("--quick", action="store_true", help="do not measure how long quiet connections live")
 
     _add_settings(parser)
     return parser

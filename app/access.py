@@ -2,12 +2,16 @@
 
 What decides (visibility and members) is cached per project and forgotten when the feed reports a change of it. A read
 that began before such a report is thrown away, so the answer is never older than what listeners have been told.
+
+Who may not see a project learns nothing from the time that the refusal takes: it costs the same reads of the database
+whether there is such a project or not, and whether others use it or not.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
@@ -18,6 +22,9 @@ from models.project import ProjectAccess
 
 Read = Callable[[str], Awaitable[ProjectAccess | None]]
 """Reads one project's access from the database; None where there is no such project, or it is deleted."""
+
+NOWHERE = ""
+"""No project has this id. Asked for where there is nothing to ask for, so that a refusal takes its time."""
 
 
 class Membership(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,17 +69,47 @@ class Access:
             return access
         return await self._read(project_id)
 
+    async def hidden(self, identity: Identity, project_ids: Iterable[str]) -> set[str]:
+        """Which of some projects the caller may not see now, deleted ones among them."""
+        ids = list(project_ids)
+        found = await asyncio.gather(*(self.of(project_id) for project_id in ids))
+        return {
+            project_id
+            for project_id, access in zip(ids, found, strict=True)
+            if access is None or project_role(identity, access) is None
+        }
+
     async def require(self, identity: Identity | None, action: Action, project_id: str) -> Membership:
         """The caller's membership. Raises `Unauthenticated`, `NotFound` (also for who may not see it), `Forbidden`."""
         if identity is None:
             raise Unauthenticated
-        access = await self.of(project_id)
-        role = None if access is None else project_role(identity, access)
+        role = await self._role(identity, project_id)
         if role is None:
             raise NotFound("There is no such project, or you may not see it.")
         if not may(role, action):
             raise Forbidden(f"Your role in this project is {role}, which does not allow this.")
         return Membership(project_id=project_id, identity=identity, role=role)
+
+    async def sees(self, identity: Identity, project_id: str) -> bool:
+        """Whether the caller may know that there is such a project."""
+        return await self._role(identity, project_id) is not None
+
+    async def _role(self, identity: Identity, project_id: str) -> ProjectRole | None:
+        remembered = project_id in self._cache and self._trusted()
+        access = await self.of(project_id)
+        role = None if access is None else project_role(identity, access)
+        if role is None and remembered:
+            # A project that members use is remembered, one that is not there mostly is not: both take one read.
+            await self._read(project_id)
+        return role
+
+    async def require_topic(self, identity: Identity, topic: str) -> None:
+        """The one question for topics: may the caller listen? Raises as `require` does.
+
+        `projects` and `inbox` are everyone's; what they hold is chosen by caller.
+        """
+        if topic.startswith("project:"):
+            await self.require(identity, Action.VIEW, topic.removeprefix("project:"))
 
 
 def require_on_server(identity: Identity | None, action: Action) -> None:

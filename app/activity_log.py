@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import UNSET
 
-from app.changes import Change
+from app.changes import Change, Thing
 from models.activity import ActivityType
 from models.comment import Comment
-from models.fields import ulid
+from models.fields import derived_ulid
 from models.item import Item
 from models.project import Project
 
@@ -86,15 +85,20 @@ def _changed_fields(before: Project | Item, after: Project | Item) -> list[str]:
     return [name for name in _TRACKED[type(after)] if getattr(before, name) != getattr(after, name)]
 
 
+def _project_id(thing: Thing | None) -> str | None:
+    if isinstance(thing, Project):
+        return thing.id
+    return thing.project_id if isinstance(thing, Item | Comment) else None
+
+
 def _document(change: Change, kind: ActivityType, data: dict[str, Any], retention: timedelta) -> dict[str, Any]:
     """An entry for the project (and item) it happened in: where something left, that is the one it left."""
     thing = change.before if kind in ("item_removed", "project_deleted") else change.after
     at = datetime.fromisoformat(change.at)
-    seed = f"{change.position.seconds}.{change.position.increment}.{change.position.ordinal}.{kind}".encode()
-    tail = int.from_bytes(hashlib.blake2b(seed, digest_size=10).digest())
+    seed = f"{change.position.seconds}.{change.position.increment}.{change.position.ordinal}.{kind}"
     document: dict[str, Any] = {
-        "_id": ulid(int(at.timestamp() * 1000), tail),
-        "project_id": thing.id if isinstance(thing, Project) else thing.project_id if thing is not None else None,
+        "_id": derived_ulid(int(at.timestamp() * 1000), seed),
+        "project_id": _project_id(thing),
         "type": kind,
         "at": at,
         "data": data,

@@ -17,6 +17,7 @@ from models import errors
 from models.activity import Activity
 from models.comment import Comment
 from models.item import Item
+from models.notification import Counts, Notification
 from models.project import Project
 
 Schema = dict[str, Any]
@@ -47,11 +48,19 @@ TOPICS = {
     "project:<id>": "One project: snapshot `{project, items, comments}`; events of the kinds project, item, comment, "
     "activity.",
     "projects": "All projects that the caller may see: snapshot `{projects}`; events of the kind project.",
-    "inbox": "The caller's notifications: snapshot `{notifications, counts}`; empty in this version.",
+    "inbox": "The caller's notifications: snapshot `{notifications, counts}`, the newest 200 that are not archived and "
+    "how many wait; events of the kinds notification and counts.",
 }
 """What there is to subscribe to."""
 
-_KINDS: dict[str, type[msgspec.Struct]] = {"project": Project, "item": Item, "comment": Comment, "activity": Activity}
+_KINDS: dict[str, type[msgspec.Struct]] = {
+    "project": Project,
+    "item": Item,
+    "comment": Comment,
+    "activity": Activity,
+    "notification": Notification,
+    "counts": Counts,
+}
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _ERROR = "#/components/schemas/ErrorBody"
@@ -192,16 +201,15 @@ def _complete(schemas: dict[str, Schema]) -> None:
         "minItems": 1,
         "items": {"$ref": "#/components/schemas/Event"},
     }
-    many = {f"{kind}s": {"type": "array", "items": _reference(_KINDS[kind])} for kind in ("project", "item", "comment")}
+    listed = ("project", "item", "comment", "notification")
+    many = {f"{kind}s": {"type": "array", "items": _reference(_KINDS[kind])} for kind in listed}
     things = {"project": _reference(Project), "items": many["items"], "comments": many["comments"]}
-    notifications = {"type": "array", "items": {"type": "object"}}
-    counts = _closed({"unseen": _COUNT, "unread": _COUNT, "seq": _COUNT})
     schemas["Snapshot"]["properties"]["data"] = {
         "oneOf": [
             # The project itself stands in the first part only.
             _closed(things, required=("items", "comments")),
             _closed({"projects": many["projects"]}),
-            _closed({"notifications": notifications, "counts": counts}),
+            _closed({"notifications": many["notifications"], "counts": _reference(Counts)}),
         ]
     }
     for name in ("ErrorBody", "ErrorPush", "Unsubscribed"):

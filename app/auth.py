@@ -109,6 +109,15 @@ class Authenticator:
         if over or user is None or user.refuses(identity.issued_at):
             raise Unauthenticated("You have been signed out or disabled. Sign in again.")
 
+    async def has_ended(self, identity: Identity) -> bool:
+        """Whether live connections of this identity are to be closed, as the database says now."""
+        session = identity.session_id
+        if session is not None and await self._sessions.get(session) is None:
+            return True
+        user = await self._users.get(identity.user_id)
+        # A token makes its user known again, so that it is good without one.
+        return is_over(identity, user) if user is not None else session is not None
+
     async def sign_in(self, username: str, password: str, *, address: str) -> SignedIn:
         """Start a session. Raises `Unauthenticated`, the same for every cause, `RateLimited` or `Busy`."""
         self._guesses.take(username, address)

@@ -7,21 +7,26 @@ every waiter from its own point.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Literal
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from contextlib import aclosing
+from typing import Any, Literal
 
 import structlog
 from bson import Timestamp
-from pymongo.errors import OperationFailure
+from bson.errors import BSONError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from app.changes import Change, needs_lookup, read_change
-from app.feed import AWAIT_MS, ENDS, HISTORY_LOST, IMAGES, PIPELINE
+from app.feed import AWAIT_MS, ENDS, HISTORY_LOST, IMAGES, KEYS, PIPELINE, AnotherPrimary, Mode, is_unreadable
 from app.history import History
 from app.position import Position, following, token_time
 from app.record import Record
 from models.database_types import Database
+from models.schema import WATCHED
 
 log = structlog.get_logger("copydesk.catchup")
+
+_READ_AT_ONCE = 100
 
 Read = Callable[[Position, Position], AsyncIterator[list[Change]]]
 
@@ -145,44 +150,130 @@ def _fail(answer: asyncio.Future[Past], error: Exception) -> None:
         answer.set_exception(error)
 
 
-async def read_stretch(database: Database, after: Position, until: Position) -> AsyncIterator[list[Change]]:
-    """The watched changes after one position up to another, in order, in slices.
+async def read_stretch(
+    database: Database, after: Position, until: Position, *, of: Collection[str] = WATCHED, at_once: int = 100
+) -> AsyncIterator[list[Change]]:
+    """The changes of some watched collections after one position up to another, in order, `at_once` or fewer.
 
+    The others are counted, or positions would not agree with those of the feed, and left out. A change that cannot be
+    read is stepped over as `app.feed.ChangeFeed` does it: it comes without its documents.
     Raises `HistoryEnded`, and `pymongo.errors.PyMongoError`: with a code in `app.feed.HISTORY_LOST` where the oplog
     does not reach back.
     """
     if after >= until:
         return
-    stream = database.watch(
-        PIPELINE,
-        max_await_time_ms=AWAIT_MS,
-        **IMAGES,
-        start_at_operation_time=Timestamp(*after.time),
-    )
-    async with stream:
-        position, changes = Position(*after.time), list[Change]()
-        while position < until:
-            document = await stream.try_next()
+    position, changes = Position(*after.time), list[Change]()
+    async with aclosing(_stream(database, after.time, of)) as stream:
+        async for document, reached in stream:
             if document is None:
-                reached = token_time(stream.resume_token)
-                if reached is not None and reached >= until.time:
-                    break
+                done = reached is not None and reached >= until.time
             elif document["operationType"] in ENDS:
+                if changes:
+                    yield changes
                 raise HistoryEnded
             else:
                 position = following(position, (document["clusterTime"].time, document["clusterTime"].inc))
-                if after < position <= until:
-                    current = await _look_up(database, document) if needs_lookup(document) else None
+                done = position >= until
+                if after < position <= until and document["ns"]["coll"] in of:
+                    current = await _current(database, document) if needs_lookup(document) else None
                     changes.append(read_change(document, position, current=current))
-            if changes and (document is None or len(changes) >= 100):
+            if changes and (document is None or done or len(changes) >= at_once):
                 yield changes
                 changes = []
-        if changes:
-            yield changes
+            if done:
+                return
 
 
-async def _look_up(database: Database, document: dict[str, object]) -> dict[str, object] | None:
-    """The document as it is now, for a change whose image is missing."""
-    collection = document["ns"]["coll"]  # type: ignore[index]  # the shape of every change-stream document
-    found: dict[str, object] | None = await database[collection].find_one(document["documentKey"])
+async def _stream(
+    database: Database, time: tuple[int, int], of: Collection[str]
+) -> AsyncGenerator[tuple[Mapping[str, Any] | None, tuple[int, int] | None], None]:
+    """What the stream brings from a time on, None where it pauses, each with the time that it has reached."""
+    mode: Mode = "normal"
+    start: tuple[int, int] | Mapping[str, Any] = time
+    document: Mapping[str, Any] | None = None
+    while True:
+        try:
+            async with aclosing(_documents(database, start, mode, of)) as reading:
+                async for document, start in reading:
+                    yield document, token_time(start)
+        except (PyMongoError, BSONError) as error:
+            if not is_unreadable(error) or mode == "keys":
+                raise
+            mode = "careful" if mode == "normal" else "keys"
+        else:
+            # Carefully until the one is met that cannot be read.
+            if mode == "keys" or document is None:
+                mode = "normal"
+
+
+async def _documents(
+    database: Database, start: tuple[int, int] | Mapping[str, Any], mode: Mode, of: Collection[str]
+) -> AsyncGenerator[tuple[Mapping[str, Any] | None, Mapping[str, Any]], None]:
+    """The same from a time on or after a token, each with the token to go on from.
+
+    Careful, or by keys: only one, because the driver asks for two at a time after the first.
+    """
+    place = {"start_at_operation_time": Timestamp(*start)} if isinstance(start, tuple) else {"start_after": start}
+    stream = database.watch(
+        [*PIPELINE, KEYS] if mode == "keys" else [*PIPELINE, *_without_documents(of)],
+        max_await_time_ms=AWAIT_MS,
+        batch_size=None if mode == "normal" else 1,
+        **({} if mode == "keys" else IMAGES),
+        **place,
+    )
+    async with stream:
+        yield await stream.try_next(), stream.resume_token
+        member = database.client.primary
+        while mode == "normal":
+            reading = asyncio.ensure_future(asyncio.to_thread(_batch, stream.delegate))
+            try:
+                found, problem = await asyncio.shield(reading)
+            except asyncio.CancelledError:
+                await reading  # or the stream would be closed while it is read
+                raise
+            for each in found:
+                yield each
+            if problem is not None:
+                raise problem
+            if found[-1][0] is None and database.client.primary not in (None, member):
+                raise AnotherPrimary(f"The primary is not {member} any more.")
+
+
+def _batch(stream: Any) -> tuple[list[tuple[Mapping[str, Any] | None, Mapping[str, Any]]], Exception | None]:
+    """What has come, up to a pause, and what went wrong then. A way to the thread and back costs more than reading."""
+    found: list[tuple[Mapping[str, Any] | None, Mapping[str, Any]]] = []
+    try:
+        while len(found) < _READ_AT_ONCE:
+            document = stream.try_next()
+            found.append((document, stream.resume_token))
+            if document is None:
+                break
+    except (PyMongoError, BSONError) as problem:
+        return found, problem
+    return found, None
+
+
+def _without_documents(of: Collection[str]) -> list[dict[str, Any]]:
+    """The stage that spares the way for documents of other collections than these."""
+    if set(of) >= set(WATCHED):
+        return []
+    kept = {"$in": ["$ns.coll", list(of)]}
+    images = ("fullDocument", "fullDocumentBeforeChange")
+    return [{"$set": {image: {"$cond": [kept, f"${image}", "$$REMOVE"]} for image in images}}]
+
+
+async def _current(database: Database, document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """As `look_up`; where nobody can read the document, it is as good as gone."""
+    try:
+        return await look_up(database, document)
+    except BSONError:
+        return None
+
+
+async def look_up(database: Database, document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The document as it is now, for a change whose image is missing; good for routing it.
+
+    Raises `pymongo.errors.PyMongoError`, and `bson.errors.BSONError` where nobody can read it.
+    """
+    found: Mapping[str, Any] | None = await database[document["ns"]["coll"]].find_one(document["documentKey"])
     return found

@@ -15,21 +15,25 @@ from msgspec import UNSET, UnsetType
 
 from app.position import Position
 from app.protocol import Event
+from app.topics import inbox_key, project_key
 from models.activity import Activity
 from models.comment import Comment
 from models.fields import Unfit, stamp
 from models.item import Item
+from models.notification import Counts, Notification
 from models.project import Project, ProjectAccess
 from models.schema import WATCHED
 
-Thing = Project | Item | Comment | Activity
-Kind = Literal["project", "item", "comment", "activity"]
+Thing = Project | Item | Comment | Activity | Notification | Counts
+Kind = Literal["project", "item", "comment", "activity", "notification", "counts"]
 
 SHAPES: dict[str, tuple[Kind, type[Thing]]] = {
     "projects": ("project", Project),
     "items": ("item", Item),
     "comments": ("comment", Comment),
     "activities": ("activity", Activity),
+    "notifications": ("notification", Notification),
+    "inboxes": ("counts", Counts),
 }
 """The collections whose documents callers see, and what they see of them."""
 
@@ -39,7 +43,10 @@ _ACTOR_FIELDS = {
     "comments": ("updated_by", "author"),
     "activities": ("actor", "actor"),
 }
-"""Who changed a document last, and who made it."""
+"""Who changed a document last, and who made it. An entry of an inbox names its actors itself."""
+
+_OWNER_FIELDS = {"notifications": "user_id", "inboxes": "_id"}
+"""Whose inbox a document belongs to: part of what is stored, and not of what its owner is shown."""
 
 
 class Change(msgspec.Struct, kw_only=True):
@@ -93,7 +100,8 @@ def read_change(document: Mapping[str, Any], position: Position, *, current: Map
     change = Change(
         collection=collection,
         operation=operation,
-        id=key if isinstance(key, str) else "",
+        # Not `isinstance`: code, of BSON's types, arrives as a kind of `str` that nothing can be looked up by.
+        id=key if type(key) is str else "",
         position=position,
         at=_time_of(document),
         raw_before=raw_before,
@@ -105,8 +113,10 @@ def read_change(document: Mapping[str, Any], position: Position, *, current: Map
         return change
     change.before = _seen(change, raw_before)
     change.after = _seen(change, change.raw_after)
-    moved = "project_id" in ((document.get("updateDescription") or {}).get("updatedFields") or {})
-    change.lost = change.unseen and (change.after is None or moved)
+    updated = (document.get("updateDescription") or {}).get("updatedFields") or {}
+    # A replacement does not say what it changed: its document may have come from anywhere.
+    moved = "project_id" in updated or "user_id" in updated or (operation == "replace" and collection != "projects")
+    change.lost = change.unseen and (change.after is None or moved) and collection != "inboxes"
     if not thin:
         change.version = _raised_version(operation, raw_before, raw_after)
         change.by = _actor(change)
@@ -114,11 +124,14 @@ def read_change(document: Mapping[str, Any], position: Position, *, current: Map
 
 
 def events_of(change: Change) -> list[tuple[str, Event]]:
-    """The events for the `project:` topics, each with its topic, in order."""
+    """The events for the topics of projects and inboxes, each with the key that it is routed by, in order."""
     if change.kind is None:
         return []
-    before = _topic(change.before)
-    after = _topic(change.after)
+    if change.collection == "inboxes" and change.after is None:
+        # There are always counts: those that are not stored follow from the entries, and REST tells them.
+        return [(inbox_key(change.id), event_of(change, "update"))] if change.id else []
+    before = _key(change, change.before, change.raw_before)
+    after = _key(change, change.after, change.raw_after)
     if change.unseen:
         before = after
     if before is not None and before == after:
@@ -161,6 +174,7 @@ def _seen(change: Change, raw: Mapping[str, Any] | None) -> Thing | None:
     if raw.get("deleted_at") is not None and change.collection != "comments":
         return None
     try:
+        _check_owner(change.collection, raw)
         return SHAPES[change.collection][1].from_document(raw)
     except Unfit as problem:
         if raw is change.raw_after:
@@ -168,15 +182,20 @@ def _seen(change: Change, raw: Mapping[str, Any] | None) -> Thing | None:
         return None
 
 
-def _project_id(thing: Thing | None) -> str | None:
-    if thing is None:
+def _check_owner(collection: str, raw: Mapping[str, Any]) -> None:
+    """Raises `Unfit` for what is in nobody's inbox."""
+    field = _OWNER_FIELDS.get(collection)
+    if field is not None and not isinstance(raw.get(field), str):
+        raise Unfit(f"Expected `str`, got `{type(raw.get(field)).__name__}` - at `$.{field}`")
+
+
+def _key(change: Change, thing: Thing | None, raw: Mapping[str, Any] | None) -> str | None:
+    """By what the events of a document are routed; None where nobody sees it."""
+    if thing is None or raw is None:
         return None
-    return thing.id if isinstance(thing, Project) else thing.project_id
-
-
-def _topic(thing: Thing | None) -> str | None:
-    project_id = _project_id(thing)
-    return None if project_id is None else f"project:{project_id}"
+    if isinstance(thing, Notification | Counts):
+        return inbox_key(raw[_OWNER_FIELDS[change.collection]])
+    return project_key(thing.id if isinstance(thing, Project) else thing.project_id)
 
 
 def _raised_version(operation: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> int | None:
@@ -195,14 +214,18 @@ def _version(document: Mapping[str, Any] | None) -> int | None:
     version = document.get("version")
     if version is None:
         return 1
-    return version if isinstance(version, int) else None
+    # As plain as JSON: what BSON has as 64 bits arrives as a kind of `int` that cannot be encoded.
+    return int(version) if isinstance(version, int) and not isinstance(version, bool) else None
 
 
 def _actor(change: Change) -> str | UnsetType:
     """Who did it, where the change says so itself: a foreign update leaves the last actor's name behind."""
     if change.raw_after is None or change.version is None:
         return UNSET
-    changed_by, made_by = _ACTOR_FIELDS[change.collection]
+    fields = _ACTOR_FIELDS.get(change.collection)
+    if fields is None:
+        return UNSET
+    changed_by, made_by = fields
     actor = change.raw_after.get(made_by if change.operation == "insert" else changed_by)
     return actor if isinstance(actor, str) else UNSET
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from app import mongod, tokens
-from app.database import Connection, connect
+from app.database import Connection, connected
 from app.mongod import Say, to_stderr
 from app.passwords import Passwords
 from app.permissions import split_roles
@@ -20,6 +20,7 @@ from models.errors import Refusal
 from models.fields import Unfit
 from models.meta import renew_epoch
 from models.page import PageRequest
+from models.schema import prepare
 from models.user import Account, UserPatch, UserStore
 
 OPERATOR = "command-line"
@@ -41,19 +42,13 @@ async def opened(settings: Settings, say: Say = to_stderr) -> AsyncIterator[Conn
     Raises `CannotStart`.
     """
     if settings.mongodb_uri is not None:
-        connection = await connect(settings.mongodb_uri, settings.mongodb_database)
-        try:
+        async with connected(settings.mongodb_uri, settings.mongodb_database) as connection:
             yield connection
-        finally:
-            connection.close()
         return
     embedded = await asyncio.to_thread(mongod.start, settings.data_dir, settings.mongod, say=say)
     try:
-        connection = await connect(embedded.uri, settings.mongodb_database)
-        try:
+        async with connected(embedded.uri, settings.mongodb_database) as connection:
             yield connection
-        finally:
-            connection.close()
     finally:
         await asyncio.to_thread(embedded.stop)
 
@@ -89,6 +84,7 @@ async def add_user(
     passwords = Passwords()
     try:
         async with opened(settings) as connection:
+            await prepare(connection.database, "users")
             account = await _store(connection).add(
                 name,
                 password_hash=await passwords.hash(password),
@@ -134,6 +130,7 @@ async def set_disabled(settings: Settings, *, name: str, disabled: bool) -> list
 async def new_epoch(settings: Settings) -> list[str]:
     """After a restore from files: positions from before it are refused, because they name another history."""
     async with opened(settings) as connection:
+        await prepare(connection.database, "meta")
         await renew_epoch(connection.database)
     return ["A new epoch begins with the next start of each process: every client reads again."]
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET
 
+from app.admission import household
 from app.allowance import Allowance
 from app.hub import Hub
 from app.metrics import Transport
@@ -25,6 +26,10 @@ from models.fields import stamp, utc_now
 SILENCE_SECONDS = 10.0
 """On top of the time between pings: who says nothing for so long is gone."""
 
+
+FEWEST_AT_ONCE = 20
+"""Connections that may be opened one after the other, however few there may be at once: pages are reloaded."""
+TOO_OFTEN = "Connections are opened too often. Wait, then connect again."
 
 RUSH_SECONDS = 10.0
 """Over which those are spread who were turned away because too many came at once."""
@@ -46,10 +51,20 @@ class Limits(Protocol):
     def max_pending_seconds(self) -> float: ...
 
 
-class Connection(Protocol):
-    """One client, over whichever transport."""
+class Known(Protocol):
+    """Somebody who waits for news, over whichever transport."""
 
     transport: Transport
+
+    @property
+    def identity(self) -> Identity | None: ...
+
+    def leave(self, code: CloseCode) -> None: ...
+
+
+class Connection(Known, Protocol):
+    """One client that is connected."""
+
     address: str
     opened_at: float
     """Unix time."""
@@ -58,9 +73,6 @@ class Connection(Protocol):
 
     @property
     def id(self) -> str: ...
-
-    @property
-    def identity(self) -> Identity | None: ...
 
     @property
     def all_live(self) -> bool: ...
@@ -75,8 +87,6 @@ class Connection(Protocol):
     def blocked_seconds(self) -> float: ...
 
     def send(self, frame: Frame) -> None: ...
-
-    def leave(self, code: CloseCode) -> None: ...
 
 
 class Health(Protocol):
@@ -110,9 +120,11 @@ class Connections:
         self._slots: list[dict[str, Connection]] = [{} for _ in range(max(1, round(ping_seconds)))]
         self._slot_of: dict[str, int] = {}
         self._rate = Allowance(2 * max_rate, 1.0 / max_rate, clock=clock)
+        self._pace_of_users, self._pace_of_addresses = _Coming(clock), _Coming(clock)
         self._turn = 0
         self._by_address: Counter[str] = Counter()
         self._by_user: Counter[str] = Counter()
+        self._polls_by_user: Counter[str] = Counter()
         self._user_of: dict[str, str] = {}
         self.draining = False
         self._emptied: asyncio.Event | None = None
@@ -133,6 +145,11 @@ class Connections:
         """How often `tick` wants to be called, so that everyone is visited once in `ping_seconds`."""
         return self._ping_seconds / len(self._slots)
 
+    @property
+    def user_ids(self) -> set[str]:
+        """Who is connected, in whichever way."""
+        return {*self._by_user, *(poll.user_id for poll in self.polls)}
+
     # -- who is let in ------------------------------------------------------------------------------------------------
 
     def check_room(self, address: str, identity: Identity | None) -> None:
@@ -150,8 +167,11 @@ class Connections:
             raise Unavailable("Too many clients connect at this moment.", retry_after=wait) from None
         if self._by_address[address] >= limits.max_connections_per_address:
             raise RateLimited("There are too many connections from this address.", retry_after=30.0)
-        if identity is not None and self._by_user[identity.user_id] >= limits.max_connections_per_user:
-            raise RateLimited("This user has too many connections. Close some.", retry_after=30.0)
+        if identity is not None:
+            self._check_user(identity)
+        self._pace_of_addresses.take(household(address), limits.max_connections_per_address)
+        if identity is not None:
+            self._pace_of_users.take(identity.user_id, limits.max_connections_per_user)
 
     def add(self, connection: Connection) -> None:
         """A connection was accepted."""
@@ -160,13 +180,36 @@ class Connections:
         self._slot_of[connection.id] = slot
         self._by_address[connection.address] += 1
 
-    def admit(self, connection: Connection, identity: Identity) -> None:
-        """A connection said who it is. Raises `RateLimited` where this user has too many."""
-        if self._by_user[identity.user_id] >= self._limits().max_connections_per_user:
-            raise RateLimited("This user has too many connections. Close some.", retry_after=30.0)
+    def admit(self, connection: Connection, identity: Identity, *, paced: bool = False) -> None:
+        """A connection said who it is. Raises `RateLimited` where this user has too many, or comes too often.
+
+        `paced`: `check_room` has counted this coming for the same user.
+        """
+        self._check_user(identity)
+        if not paced:
+            self._pace_of_users.take(identity.user_id, self._limits().max_connections_per_user)
         if connection.id in self._slot_of:
             self._by_user[identity.user_id] += 1
             self._user_of[connection.id] = identity.user_id
+
+    def _check_user(self, identity: Identity) -> None:
+        if self._by_user[identity.user_id] >= self._limits().max_connections_per_user:
+            raise RateLimited("This user has too many connections. Close some.", retry_after=30.0)
+
+    def begin_poll(self, poll: Poll) -> None:
+        """A long poll begins to wait. Raises `Unavailable` or `RateLimited`: it holds as much as a connection does."""
+        limits = self._limits()
+        if len(self) + len(self.polls) >= limits.max_connections:
+            raise Unavailable("This server has all the connections it takes.", retry_after=10.0)
+        if self._polls_by_user[poll.user_id] >= limits.max_connections_per_user:
+            raise RateLimited("This user has too many polls that wait. End some.", retry_after=10.0)
+        self.polls.add(poll)
+        self._polls_by_user[poll.user_id] += 1
+
+    def end_poll(self, poll: Poll) -> None:
+        """It was answered."""
+        self.polls.discard(poll)
+        _decrease(self._polls_by_user, poll.user_id)
 
     def remove(self, connection: Connection) -> None:
         """A connection is gone; fine when it was never added."""
@@ -218,11 +261,11 @@ class Connections:
 
     # -- who has to go ------------------------------------------------------------------------------------------------
 
-    def close_where(self, concerned: Callable[[Connection], bool], code: CloseCode) -> None:
-        """Close every connection that something concerns."""
-        for connection in self:
-            if concerned(connection):
-                connection.leave(code)
+    def close_where(self, concerned: Callable[[Known], bool], code: CloseCode) -> None:
+        """Close every connection that something concerns; a long poll is answered at once."""
+        for known in (*self, *self.polls):
+            if concerned(known):
+                known.leave(code)
 
     def announce_drain(self, window_seconds: float) -> list[tuple[float, Connection]]:
         """Tell everyone that the server is going, each with another time to come back; answers who to close when."""
@@ -235,6 +278,22 @@ class Connections:
             connection.send(push(Drain(reconnect_in_ms=round(moment * 1000))))
             plan.append((moment, connection))
         return sorted(plan, key=lambda entry: entry[0])
+
+
+class _Coming:
+    """How often connections are opened: all that one may have at once, then a tenth of it per second."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._limit = clock, 0
+        self._allowance = Allowance(1, 1.0)
+
+    def take(self, key: str, limit: int) -> None:
+        """One more. An admin may have changed the limit; then everybody begins anew."""
+        if limit != self._limit:
+            at_once = max(limit, FEWEST_AT_ONCE)
+            self._limit = limit
+            self._allowance = Allowance(at_once, 10.0 / at_once, clock=self._clock, refusal=TOO_OFTEN)
+        self._allowance.take(key)
 
 
 def _decrease(counter: Counter[str], key: str) -> None:

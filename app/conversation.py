@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import structlog
 from msgspec import UNSET
 
+from app.allowance import PACE_SECONDS, Pace
 from app.auth import Authenticator
 from app.hub import Hub, Subscription
 from app.joining import Joiner, Listener, Request
@@ -22,6 +22,7 @@ from app.protocol import (
     MAX_TOPICS,
     BadCommand,
     CloseCode,
+    Frame,
     Hello,
     Pong,
     Refresh,
@@ -51,6 +52,8 @@ from models.fields import stamp
 log = structlog.get_logger("copydesk.socket")
 
 EXPIRY_NOTICE_SECONDS = 60.0
+STEP_BYTES = 4096
+"""A longer message counts as several: reading it takes as long."""
 
 
 class Timer(Protocol):
@@ -79,24 +82,29 @@ class Conversation:
         authenticator: Authenticator,
         ping_seconds: float,
         admit: Callable[[Identity], None],
+        join: Callable[[str], None],
         refused: Callable[[Refusal], None],
+        pace: Pace,
         later: Later,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """`handshake`: who the handshake's bearer or cookie says it is.
 
-        `admit` may refuse a user (`RateLimited`); `refused` counts what is refused.
+        `admit` may refuse a user (`RateLimited`), and `join` one more topic to them; `refused` counts what is refused;
+        `pace` is that of messages.
         """
         self.connection_id = connection_id
         self.identity: Identity | None = None
         self._listener, self._handshake = listener, handshake
         self._hub, self._joiner, self._authenticator = hub, joiner, authenticator
-        self._ping_seconds, self._admit, self._refused = ping_seconds, admit, refused
+        self._ping_seconds, self._admit, self._refused, self._pace = ping_seconds, admit, refused, pace
+        self._join = join
         self._later, self._clock, self._wall_clock = later, clock, wall_clock
-        self._timers: list[Timer] = []
+        self._expiry: Expiry | None = None
         self._subscriptions: dict[str, Subscription] = {}
-        self._bad_messages: deque[float] = deque(maxlen=MALFORMED_LIMIT)
+        self._bad_messages: list[float] = []
+        """When the last ones came, as many as matter."""
         self._over = False
 
     @property
@@ -117,10 +125,17 @@ class Conversation:
         """One text message. Never raises; what is wrong with it is the client's to hear."""
         if self._over:
             return
+        too_fast = self._pace.take(1 + len(message) // STEP_BYTES)
+        if too_fast > PACE_SECONDS:
+            self.close(CloseCode.TRY_LATER, _too_many(too_fast))
+            return
         try:
             command = read_command(message)
         except BadCommand as problem:
             self._hear_nonsense(problem)
+            return
+        if too_fast:
+            self._refuse(None if isinstance(command, Pong) else command.id, _too_many(too_fast))
             return
         if isinstance(command, Pong):
             return
@@ -139,9 +154,8 @@ class Conversation:
     def end(self) -> None:
         """The connection is gone: stop listening. Fine to call twice."""
         self._over = True
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        if self._expiry is not None:
+            self._expiry.cancel()
         for subscription in self._subscriptions.values():
             self._hub.leave(subscription)
         self._subscriptions.clear()
@@ -222,6 +236,7 @@ class Conversation:
         old = self._subscriptions.get(command.topic)
         if old is None and len(self.topics) >= MAX_TOPICS:
             raise Invalid(f"One socket has at most {MAX_TOPICS} topics. Unsubscribe from one first.")
+        self._join(identity.user_id)
         if old is not None:
             self._hub.leave(old)
         request = Request(topic=command.topic, since=command.since, snapshot=command.snapshot)
@@ -252,24 +267,18 @@ class Conversation:
     # -- time and nonsense --------------------------------------------------------------------------------------------
 
     def _watch_expiry(self, identity: Identity) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        left = identity.expires_at - self._wall_clock()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = Expiry(
+            identity.expires_at,
+            announce=self._listener.send,
+            expire=self._expire,
+            later=self._later,
+            wall_clock=self._wall_clock,
+        )
 
-        def expire() -> None:
-            self.close(CloseCode.TOKEN_EXPIRED, TokenExpired("Get a new token, then connect again."))
-
-        def announce() -> None:
-            self._listener.send(push(TokenExpiring(expires_at=_moment(identity.expires_at))))
-
-        # asyncio cannot put off for longer than its clock allows; a token of years does not need watching.
-        if left > 86_400 * 365:
-            self._timers = []
-            return
-        self._timers = [
-            self._later(max(0.0, left), expire),
-            self._later(max(0.0, left - EXPIRY_NOTICE_SECONDS), announce),
-        ]
+    def _expire(self) -> None:
+        self.close(CloseCode.TOKEN_EXPIRED, TokenExpired("Get a new token, then connect again."))
 
     def _refuse(self, command_id: int | None, refusal: Refusal) -> None:
         self._refused(refusal)
@@ -280,11 +289,48 @@ class Conversation:
             self._refuse(problem.command_id, problem.refusal)
             return
         now = self._clock()
-        self._bad_messages.append(now)
+        self._bad_messages = [*self._bad_messages[1 - MALFORMED_LIMIT :], now]
         if len(self._bad_messages) == MALFORMED_LIMIT and now - self._bad_messages[0] <= MALFORMED_WINDOW_SECONDS:
             self.close(CloseCode.MALFORMED, problem.refusal)
         else:
             self._refuse(None, problem.refusal)
+
+
+class Expiry:
+    """Waits for the end of a token or session, and for the push `EXPIRY_NOTICE_SECONDS` before it."""
+
+    __slots__ = ("_announce", "_expire", "_expires_at", "_later", "_timer", "_wall_clock")
+
+    def __init__(
+        self,
+        expires_at: float,
+        *,
+        announce: Callable[[Frame], None],
+        expire: Callable[[], None],
+        later: Later,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`expires_at`: Unix time."""
+        self._expires_at, self._announce, self._expire = expires_at, announce, expire
+        self._later, self._wall_clock = later, wall_clock
+        self._timer: Timer | None = None
+        left = expires_at - wall_clock()
+        # asyncio cannot put off for longer than its clock allows; a token of years does not need watching.
+        if left <= 86_400 * 365:
+            self._timer = later(max(0.0, left - EXPIRY_NOTICE_SECONDS), self._notice)
+
+    def cancel(self) -> None:
+        """Nothing expires any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _notice(self) -> None:
+        self._timer = self._later(max(0.0, self._expires_at - self._wall_clock()), self._expire)
+        self._announce(push(TokenExpiring(expires_at=_moment(self._expires_at))))
+
+
+def _too_many(seconds: float) -> RateLimited:
+    return RateLimited("Too many messages. Wait, then go on.", retry_after=1.0 + seconds)
 
 
 def _moment(unix_time: float) -> str:

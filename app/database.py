@@ -6,7 +6,8 @@ import asyncio
 import importlib.metadata
 import os
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from bson.codec_options import DatetimeConversion
@@ -118,6 +119,16 @@ class Connection:
         """Close both clients. Reads that still wait fail."""
         self.stream_client.close()
         self.client.close()
+
+
+@asynccontextmanager
+async def connected(uri: str, name: str) -> AsyncIterator[Connection]:
+    """A connection that was checked, for a while. Raises `DatabaseUnusable`."""
+    connection = await connect(uri, name)
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 async def connect(uri: str, name: str) -> Connection:

@@ -27,8 +27,8 @@ log = structlog.get_logger("copydesk.feed")
 
 AWAIT_MS = 100
 """How long the server waits for a change before it tells the time it has reached; a quiet `live` waits for that."""
-QUEUE_LIMIT = 20_000
-"""Changes that the reading thread may be ahead of the event loop."""
+QUEUE_LIMIT = 2_000
+"""Changes that the reading thread may be ahead of the event loop. Each may hold two images of a large document."""
 OPERATIONS = ("insert", "update", "replace", "delete", "drop", "rename")
 # Only on the collection and the operation: a filter on documents would make the own token fatal after a failover.
 # `to`: another collection may be renamed over one of ours, which is how `$out` writes.
@@ -46,7 +46,7 @@ PIPELINE: list[dict[str, Any]] = [
     }
 ]
 IMAGES = {"full_document": "whenAvailable", "full_document_before_change": "whenAvailable"}
-_KEYS = {
+KEYS = {
     "$project": {
         **dict.fromkeys(("operationType", "ns", "to", "documentKey", "clusterTime", "wallTime"), 1),
         "updateDescription.updatedFields.project_id": 1,
@@ -54,16 +54,23 @@ _KEYS = {
 }
 """What is read of a change whose documents cannot be: over 16 MB, or not decodable."""
 
-HISTORY_LOST = frozenset({136, 234, 260, 280, 286, 9, 15, 40647, 50811})
+HISTORY_LOST = frozenset({136, 260, 280, 286, 9, 15, 40647, 50811})
 """Error codes after which the same token would fail for ever: capped history, and tokens the server cannot use."""
 TOO_LARGE = 10334
 """A change with its images is over 16 MB. It comes back at every resume with the same options."""
 
 Mode = Literal["normal", "careful", "keys"]
-"""How the stream is read. After a change that cannot be read: *careful*, one at a time, up to that change; then *keys*,
-that one change without its documents; then as before."""
+"""How the stream is read. After a change that cannot be read: *careful*, one change for each opening, as the driver
+asks for two at a time after the first, until that one is met, since MongoDB keeps back what lies before it in a batch;
+then *keys*, that one change without its documents."""
 
 Lost = Literal["too_old", "unknown"]
+Address = tuple[str, int]
+
+
+class AnotherPrimary(PyMongoError):  # noqa: N818 - says what happened
+    """The member that is read is not the primary any more. It goes on answering, but where it is cut off from the
+    others it never hears of what they commit, and a stream that was opened on it would be silent without an error."""
 
 
 class Stream(Protocol):
@@ -110,12 +117,16 @@ class ChangeFeed:
         self,
         database: Database,
         *,
+        begun: tuple[int, int] = (0, 0),
         history_seconds: float,
         stale_seconds: float,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        """`begun`: the moment of the database's clock before which nothing is of use to anybody."""
         self._database, self._history_seconds, self._stale_seconds = database, history_seconds, stale_seconds
+        self._begun = Position(*begun)
+        self._skipping = threading.Event()
         self._clock, self._jitter = clock, jitter
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
@@ -126,9 +137,13 @@ class ChangeFeed:
         self._stopping = threading.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="change-stream")
         self._token: Mapping[str, Any] | None = None
+        self._member: Address | None = None
+        """Who was the primary when the stream was opened; None where the client was told of one server alone."""
         self._mode: Mode = "normal"
         self._stepped = False
-        """Whether the one change that is read by its keys came with the opening already."""
+        """Whether the opening was all that is read carefully, or brought the one change that is read by its keys."""
+        self._brought = False
+        """Whether the opening brought a change."""
         self._heard_at = clock()
         self._failures = 0
         self._loop: asyncio.AbstractEventLoop
@@ -139,7 +154,7 @@ class ChangeFeed:
 
     @property
     def silent_seconds(self) -> float:
-        """Since the database last answered the stream."""
+        """Since the database's primary last answered the stream."""
         return max(0.0, self._clock() - self._heard_at)
 
     @property
@@ -154,7 +169,8 @@ class ChangeFeed:
         self._loop = asyncio.get_running_loop()
         now = await self._now()
         # Some time back, so that clients of a restarted server are resumed from its ring.
-        start: Position | None = Position(max(1, now.seconds - int(self._history_seconds)), 1)
+        back = Position(max(1, now.seconds - int(self._history_seconds)), 1)
+        start: Position | None = max(back, min(self._begun, now))
         lost: Lost | None = None
         first = True
         while not self._stopping.is_set():
@@ -176,11 +192,13 @@ class ChangeFeed:
                 fault = _error_of(reading)
             if self._stopping.is_set():
                 return
-            if self._step(fault):
+            skipping = self._skipping.is_set()
+            if not skipping and self._step(fault):
                 continue
-            if isinstance(fault, OperationFailure) and fault.code in HISTORY_LOST:
+            if skipping or _is_history_lost(fault):
                 # The oplog of a young database does not reach back: nothing is lost, there is nothing older.
-                lost = None if first else "too_old"
+                lost = None if first or skipping else "too_old"
+                self._skipping.clear()
                 self._token = None
                 start = now = await self._now()
             await self._back_off()
@@ -188,13 +206,14 @@ class ChangeFeed:
     def _step(self, fault: BaseException | None) -> bool:
         """On the way around a change that cannot be read: choose how to read next. False where that is no cure."""
         if fault is None and self._mode != "normal":
-            self._mode = "normal"
+            if self._mode == "keys" or not self._brought:
+                self._mode = "normal"
             return True
         self._count(fault)
-        unreadable = isinstance(fault, BSONError) or getattr(fault, "code", None) == TOO_LARGE
-        if unreadable:
+        if is_unreadable(fault):
             self._mode = "careful" if self._mode == "normal" else "keys"
-        return unreadable
+            return True
+        return False
 
     def _count(self, fault: BaseException | None) -> None:
         self._failures += 1
@@ -203,6 +222,10 @@ class ChangeFeed:
             reason = f"{reason} {fault.code}"
         self.reopened[reason] = self.reopened.get(reason, 0) + 1
         log.warning("change_stream_reopening", reason=reason, detail=str(fault)[:300] if fault else None)
+
+    def skip(self) -> None:
+        """Go on with the present, as if everything up to now had never been asked for."""
+        self._skipping.set()
 
     async def stop(self) -> None:
         """Let the reading thread finish its call and end. Never cancels a read: that would kill the cursor half way."""
@@ -230,17 +253,21 @@ class ChangeFeed:
         """Open at a time, or after the last token. Raises `PyMongoError`."""
         place = {"start_after": self._token} if start is None else {"start_at_operation_time": Timestamp(*start.time)}
         stream = self._database.watch(
-            [*PIPELINE, _KEYS] if self._mode == "keys" else PIPELINE,
+            [*PIPELINE, KEYS] if self._mode == "keys" else PIPELINE,
             max_await_time_ms=AWAIT_MS,
             batch_size=None if self._mode == "normal" else 1,
             **({} if self._mode == "keys" else IMAGES),
             **place,
         )
+        known: Address | None = self._database.client.primary
         # Motor opens the cursor with the first read; the document that this may bring is handed on like the others.
         first = await stream.try_next()
+        # If there is another primary by now, the next pause of the stream finds that out.
+        self._member = known or self._database.client.primary
         self._heard_at = self._clock()
         self._take(first, stream.resume_token)
-        self._stepped = first is not None and self._mode == "keys"
+        self._brought = first is not None
+        self._stepped = self._mode == "careful" or (self._mode == "keys" and self._brought)
         delegate: Stream = stream.delegate
         return delegate
 
@@ -255,14 +282,22 @@ class ChangeFeed:
         """Runs in the reading thread until the stream ends, fails or is told to stop."""
         mode = self._mode
         try:
-            while not self._stopping.is_set() and not self._stepped and stream.alive:
+            while not self._stopping.is_set() and not self._skipping.is_set() and not self._stepped and stream.alive:
                 change = stream.try_next()
-                self._heard_at = self._clock()
+                self._hear(change)
                 self._take(change, None if change is not None else stream.resume_token)
-                if (mode == "keys" and change is not None) or (mode == "careful" and change is None):
+                if mode == "keys" and change is not None:
                     return
         finally:
             stream.close()
+
+    def _hear(self, change: Mapping[str, Any] | None) -> None:
+        """Something was read. That nothing happened is believed only of the primary. Raises `AnotherPrimary`."""
+        primary = self._member if change is not None else self._database.client.primary
+        if primary == self._member:
+            self._heard_at = self._clock()
+        elif primary is not None:
+            raise AnotherPrimary(f"The primary is {primary}, and not {self._member} any more.")
 
     def _take(self, change: Mapping[str, Any] | None, reached: Mapping[str, Any] | None) -> None:
         with self._lock:
@@ -280,7 +315,7 @@ class ChangeFeed:
                 return
             wake = not self._waking
             self._waking = True
-            while len(self._piled) >= QUEUE_LIMIT and not self._stopping.is_set():
+            while len(self._piled) >= QUEUE_LIMIT and not self._stopping.is_set() and not self._skipping.is_set():
                 self._room.wait(1.0)
         if wake:
             self._wake()
@@ -307,6 +342,21 @@ class ChangeFeed:
                 yield Batch(piled, token_time(reached))
             if done:
                 return
+
+
+def _is_history_lost(fault: BaseException | None) -> bool:
+    """Whether the same token would fail for ever."""
+    return isinstance(fault, OperationFailure) and fault.code in HISTORY_LOST and not _is_resumable(fault)
+
+
+def _is_resumable(fault: PyMongoError) -> bool:
+    """Whether MongoDB itself says that the same token is good."""
+    return fault.has_error_label("ResumableChangeStreamError")
+
+
+def is_unreadable(fault: BaseException | None) -> bool:
+    """Whether it is a change itself that cannot be read: reading it again the same way fails again."""
+    return isinstance(fault, BSONError) or getattr(fault, "code", None) == TOO_LARGE
 
 
 def _error_of(reading: asyncio.Future[None]) -> BaseException | None:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
-from msgspec import UNSET
 
 from app.access import Access
 from app.history import History
@@ -19,10 +18,11 @@ from app.hub import Hub, PlacedEvent, Subscription
 from app.joining import until_passed
 from app.merging import runs
 from app.missed import Gap, Missed, NotResumable
-from app.permissions import Action, Identity
+from app.permissions import Identity
 from app.position import Position, after_time
-from app.protocol import CloseCode, Events, Frame, Live, Reset, Unsubscribed, push
-from app.views import Views, check_topic
+from app.protocol import CloseCode, Events, Frame, Live, Reset, push, unsubscribed
+from app.topics import check_topic
+from app.views import Views
 from models.errors import Busy, Refusal, Unavailable, translate
 
 log = structlog.get_logger("copydesk.follower")
@@ -103,8 +103,7 @@ class Follower:
 
     def caught_up(self) -> Position | None:
         """Tell what there is to tell; the position that the client then has of all topics, if there is one."""
-        if self._told:
-            self._pull()
+        self._pull()
         return self._read.hub.position if self.all_live else None
 
     def stop(self) -> None:
@@ -122,8 +121,7 @@ class Follower:
         if frame.name == "events":
             self._news.set()
         elif frame.name == "unsubscribed" and not self._over:
-            if self.all_live or self._told:
-                self._pull()
+            self._pull()
             self._drop_ended()
             self._deliver(frame, None)
 
@@ -170,25 +168,23 @@ class Follower:
         if self._over:
             return
         # What was lost or reset meanwhile is not live.
-        self._told |= {topic: source for topic, source in begun.items() if topic in self._live_topics()}
+        current = self._subscriptions.keys() - self._fresh.keys()
+        self._told |= {topic: source for topic, source in begun.items() if topic in current}
+        # Positions count from `live` on only, and these events come before it.
+        self._pull(positions=False)
         live = [topic for topic in begun if topic in self._told]
-        self._pull()
-        live = [topic for topic in live if topic in self._told]
         here = self._read.hub.position
         for topic in live:
             last = topic == live[-1] and self.all_live
             frame = push(Live(topic=topic, position=self._read.encode(here)))
             self._deliver(frame, here if last else None)
 
-    def _live_topics(self) -> set[str]:
-        return self._subscriptions.keys() - self._fresh.keys()
-
     async def _source(self, topic: str, since: str | None) -> tuple[Source, tuple[int, int]]:
         """What is to be told of a topic, and the time that the feed must have passed first."""
         if since is not None:
             try:
                 gap = await self._read.missed.since(since)
-                await self._check_rights(topic)
+                await self._read.access.require_topic(self._identity, topic)
                 gap.events(topic, self._identity)
             except NotResumable as answer:
                 self._deliver(push(Reset(topic=topic, reason=answer.reason)), None)
@@ -196,7 +192,7 @@ class Follower:
                 return self._gap(topic, gap), gap.position.time
         if not self._snapshot:
             here = self._read.hub.position
-            await self._check_rights(topic)
+            await self._read.access.require_topic(self._identity, topic)
             return self._ring(topic, here), here.time
         for _ in range(ATTEMPTS):
             joined_at = self._read.hub.position
@@ -223,31 +219,16 @@ class Follower:
 
         return events
 
-    async def _check_rights(self, topic: str) -> None:
-        if topic.startswith("project:"):
-            await self._read.access.require(self._identity, Action.VIEW, topic.removeprefix("project:"))
-
     def _refuse(self, topic: str, refusal: Refusal) -> None:
         subscription = self._subscriptions.pop(topic, None)
         if subscription is not None:
             self._read.hub.leave(subscription)
-        wait = refusal.retry_after
-        self._deliver(
-            push(
-                Unsubscribed(
-                    topic=topic,
-                    code=refusal.code,
-                    detail=refusal.detail,
-                    retry_after_ms=UNSET if wait is None else round(wait * 1000),
-                )
-            ),
-            None,
-        )
+        self._deliver(push(unsubscribed(topic, refusal)), None)
 
     # -- going on -----------------------------------------------------------------------------------------------------
 
-    def _pull(self) -> None:
-        """Tell what has happened up to the hub's position, in commit order."""
+    def _pull(self, *, positions: bool = True) -> None:
+        """Tell what has happened up to the hub's position, in commit order; with `positions` where there are any."""
         here = self._read.hub.position
         by_topic: dict[str, list[PlacedEvent]] = {}
         for topic, source in tuple(self._told.items()):
@@ -259,7 +240,7 @@ class Follower:
                 self._deliver(push(Reset(topic=topic, reason=answer.reason)), None)
         for topic in by_topic:
             self._told[topic] = self._ring(topic, here)
-        live = self.all_live
+        live = positions and self.all_live
         for run in runs(by_topic, here):
             frame = push(
                 Events(

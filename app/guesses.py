@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Callable
 
+from app.admission import household
 from app.allowance import Allowance
 from models.errors import RateLimited
 
@@ -24,25 +24,14 @@ class Guesses:
 
     def take(self, account: str, address: str) -> None:
         """Before a password is looked at. Raises `RateLimited`."""
-        self._addresses.take(_network(address))
+        self._addresses.take(household(address))
         try:
             self._accounts.take(account)
         except RateLimited:
-            self._addresses.give_back(_network(address))
+            self._addresses.give_back(household(address))
             raise
 
     def give_back(self, account: str, address: str) -> None:
         """The password was right, or was never looked at."""
         self._accounts.give_back(account)
-        self._addresses.give_back(_network(address))
-
-
-def _network(address: str) -> str:
-    """One household has 2**64 addresses of version 6: they count as one."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return address
+        self._addresses.give_back(household(address))

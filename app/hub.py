@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from app.permissions import Identity, project_role
 from app.position import Position
-from app.protocol import CloseCode, Events, Frame, Live, Reset, Unsubscribed, push
+from app.protocol import CloseCode, Events, Frame, Live, Reset, push, unsubscribed
 from app.record import ProjectChange, Record
+from app.topics import PROJECTS, is_project, key_of, project_key, topic_of
+from models.errors import NotFound, Refusal
 from models.project import ProjectAccess
 
-PROJECTS = "projects"
 FRAME_BYTES = 256 * 1024
 """A frame of events is closed once it holds this much, so that one burst does not make one giant message."""
 
@@ -45,6 +47,7 @@ class Subscription:
         "ended",
         "identity",
         "joined_at",
+        "key",
         "lost",
         "on_reset",
         "state",
@@ -61,6 +64,8 @@ class Subscription:
         on_reset: Callable[[Subscription, str], None],
     ) -> None:
         self.subscriber, self.topic, self.identity = subscriber, topic, identity
+        self.key = key_of(topic, identity.user_id)
+        """By which events are routed here; what the listener calls them is `topic`."""
         self.joined_at = joined_at
         """What the hub had published when this joined: nothing after it can be missed."""
         self.on_reset = on_reset
@@ -79,7 +84,7 @@ class Subscription:
 
 
 class _Channel:
-    """The listeners of one topic."""
+    """The listeners of one key."""
 
     __slots__ = ("joining", "live", "seq")
 
@@ -115,12 +120,12 @@ class Hub:
     ) -> Subscription:
         """Start collecting what happens on a topic. `on_reset` is told to read the topic's snapshot again."""
         subscription = Subscription(subscriber, topic, identity, self.position, on_reset)
-        self._channels.setdefault(topic, _Channel()).joining.add(subscription)
+        self._channels.setdefault(subscription.key, _Channel()).joining.add(subscription)
         return subscription
 
     def rejoin(self, subscription: Subscription) -> None:
         """Start collecting anew, forgetting what was collected."""
-        channel = self._channels.setdefault(subscription.topic, _Channel())
+        channel = self._channels.setdefault(subscription.key, _Channel())
         self._remove(channel, subscription)
         subscription.state = "joining"
         subscription.buffer, subscription.buffered_bytes = [], 0
@@ -130,14 +135,14 @@ class Hub:
 
     def leave(self, subscription: Subscription) -> None:
         """Forget a subscription, in whichever state; fine when it left before."""
-        channel = self._channels.get(subscription.topic)
+        channel = self._channels.get(subscription.key)
         subscription.state = "left"
         subscription.buffer = []
         if channel is None:
             return
         self._remove(channel, subscription)
         if not channel.live and not channel.joining:
-            del self._channels[subscription.topic]
+            del self._channels[subscription.key]
 
     def go_live(self, subscription: Subscription, since: Position) -> None:
         """Send what was collected after `since`, then `live`; from here on the subscription gets the shared frames."""
@@ -148,17 +153,15 @@ class Hub:
         if subscription.has_left:  # who does not keep up is closed while we send
             return
         position = self._encode(self.position)
-        channel = self._channels[subscription.topic]
+        channel = self._channels[subscription.key]
         channel.joining.discard(subscription)
         subscription.buffer, subscription.buffered_bytes = [], 0
         subscription.state = "live"
         channel.live[subscription.subscriber] = subscription
         if subscription.topic == PROJECTS:
             self._index(subscription)
-        counted = subscription.topic.startswith("project:")
-        subscription.subscriber.send(
-            push(Live(topic=subscription.topic, position=position, seq=channel.seq if counted else msgspec.UNSET))
-        )
+        seq = channel.seq if is_project(subscription.key) else UNSET
+        subscription.subscriber.send(push(Live(topic=subscription.topic, position=position, seq=seq)))
 
     def replay(self, subscription: Subscription, events: list[PlacedEvent], end: Position) -> None:
         """Send one listener what it has to catch up with; `end` is where that leads."""
@@ -166,15 +169,8 @@ class Hub:
             subscription.subscriber.send(self._frame(subscription.topic, chunk, position))
             self.deliveries += len(chunk)
 
-    def _frame(self, topic: str, chunk: list[msgspec.Raw], position: Position, seq: int | None = None) -> Frame:
-        return push(
-            Events(
-                topic=topic,
-                position=self._encode(position),
-                events=chunk,
-                seq=msgspec.UNSET if seq is None else seq,
-            )
-        )
+    def _frame(self, topic: str, chunk: list[msgspec.Raw], position: Position, seq: int | UnsetType = UNSET) -> Frame:
+        return push(Events(topic=topic, position=self._encode(position), events=chunk, seq=seq))
 
     def _collected(self, subscription: Subscription, since: Position) -> list[PlacedEvent]:
         events: list[PlacedEvent] = []
@@ -186,7 +182,7 @@ class Hub:
                 if event is not None:
                     events.append((record.position, event))
             else:
-                events.extend((record.position, part) for topic, part in record.parts if topic == subscription.topic)
+                events.extend((record.position, part) for key, part in record.parts if key == subscription.key)
         return events
 
     # -- what the feed brings -----------------------------------------------------------------------------------------
@@ -195,27 +191,27 @@ class Hub:
         """Tell everyone concerned. `position` is where the feed is after the last record."""
         pending: dict[str, list[PlacedEvent]] = {}
         for record in records:
-            topics = {topic for topic, _ in record.parts}
+            keys = {key for key, _ in record.parts}
             if record.project is not None:
-                topics.add(f"project:{record.project.id}")
-                topics.add(PROJECTS)
-            for topic in topics:
-                for subscription in self._joining(topic):
+                keys.add(project_key(record.project.id))
+                keys.add(PROJECTS)
+            for key in keys:
+                for subscription in self._joining(key):
                     self._collect(subscription, record)
             if record.project is not None and record.project.changes_access:
                 # Those who lose the project get what came before, and nothing from this change on.
-                topic = f"project:{record.project.id}"
-                self._flush(topic, pending.pop(topic, []), self.position)
-                self._apply_access(topic, record.project.after)
-            for topic, part in record.parts:
-                if topic in self._channels:
-                    pending.setdefault(topic, []).append((record.position, part))
+                key = project_key(record.project.id)
+                self._flush(key, pending.pop(key, []), self.position)
+                self._apply_access(key, record.project.after)
+            for key, part in record.parts:
+                if key in self._channels:
+                    pending.setdefault(key, []).append((record.position, part))
             if record.project is not None and PROJECTS in self._channels:
                 self._publish_project(record.project, record.position)
             self.position = max(self.position, record.position)
         self.position = max(self.position, position)
-        for topic, events in pending.items():
-            self._flush(topic, events, self.position)
+        for key, events in pending.items():
+            self._flush(key, events, self.position)
         self._tell_passed()
 
     def advance(self, position: Position) -> None:
@@ -224,8 +220,8 @@ class Hub:
             self.position = position
             self._tell_passed()
 
-    def _joining(self, topic: str) -> tuple[Subscription, ...]:
-        channel = self._channels.get(topic)
+    def _joining(self, key: str) -> tuple[Subscription, ...]:
+        channel = self._channels.get(key)
         return tuple(channel.joining) if channel is not None and channel.joining else ()
 
     def _collect(self, subscription: Subscription, record: Record) -> None:
@@ -239,14 +235,14 @@ class Hub:
         """Whether a joining subscription collected more than it may."""
         return subscription.buffered_bytes > self._max_buffered_bytes
 
-    def _flush(self, topic: str, events: list[PlacedEvent], end: Position) -> None:
-        """One frame for all live listeners of a `project:` topic."""
-        channel = self._channels.get(topic)
+    def _flush(self, key: str, events: list[PlacedEvent], end: Position) -> None:
+        """One frame for all live listeners of a key."""
+        channel = self._channels.get(key)
         if channel is None or not channel.live:
             return
         for chunk, position in _chunks(events, end):
             channel.seq += 1
-            frame = self._frame(topic, chunk, position, channel.seq)
+            frame = self._frame(topic_of(key), chunk, position, channel.seq if is_project(key) else UNSET)
             for subscriber in tuple(channel.live):
                 subscriber.send(frame)
             self.deliveries += len(chunk) * len(channel.live)
@@ -297,35 +293,26 @@ class Hub:
                 if not listeners:
                     del self._projects_by_principal[principal]
 
-    def _apply_access(self, topic: str, access: ProjectAccess | None) -> None:
+    def _apply_access(self, key: str, access: ProjectAccess | None) -> None:
         """Cut off everyone who may not see the project any more."""
-        channel = self._channels.get(topic)
+        channel = self._channels.get(key)
         if channel is None:
             return
         for subscription in tuple(channel.live.values()):
             if access is None or project_role(subscription.identity, access) is None:
-                self.end(subscription, "not_found", GONE)
+                self.end(subscription, NotFound(GONE))
 
-    def end(self, subscription: Subscription, code: str, detail: str, *, retry_after_ms: int | None = None) -> None:
-        """Take a topic from a listener and say so."""
+    def end(self, subscription: Subscription, refusal: Refusal) -> None:
+        """Take a topic from a listener and say why."""
         self.leave(subscription)
-        subscription.subscriber.send(
-            push(
-                Unsubscribed(
-                    topic=subscription.topic,
-                    code=code,
-                    detail=detail,
-                    retry_after_ms=msgspec.UNSET if retry_after_ms is None else retry_after_ms,
-                )
-            )
-        )
+        subscription.subscriber.send(push(unsubscribed(subscription.topic, refusal)))
 
     # -- losing the thread --------------------------------------------------------------------------------------------
 
-    def reset(self, reason: str, topics: Callable[[str], bool] = lambda _topic: True) -> None:
+    def reset(self, reason: str, keys: Callable[[str], bool] = lambda _key: True) -> None:
         """What listeners know may have a gap: each is told to drop it, and reads a snapshot anew."""
-        for topic, channel in tuple(self._channels.items()):
-            if not topics(topic):
+        for key, channel in tuple(self._channels.items()):
+            if not keys(key):
                 continue
             for subscription in tuple(channel.joining):
                 subscription.lost = reason
@@ -365,7 +352,7 @@ class Hub:
 
     @property
     def topics(self) -> int:
-        """Topics that somebody listens to."""
+        """Topics that somebody listens to; each user's inbox is one."""
         return len(self._channels)
 
     @property

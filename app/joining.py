@@ -18,10 +18,11 @@ from msgspec import UNSET, UnsetType
 from app.access import Access
 from app.hub import GONE, Hub, Subscriber, Subscription, portions
 from app.missed import Missed, NotResumable, Reason
-from app.permissions import Action, Identity
+from app.permissions import Identity
 from app.position import Position, after_time
 from app.protocol import Subscribed
-from app.views import Views, check_topic
+from app.topics import check_topic
+from app.views import Views
 from models.errors import Busy, Conflict, NotFound, Refusal, Unavailable, translate
 
 log = structlog.get_logger("copydesk.joining")
@@ -126,13 +127,7 @@ class Joiner:
                 say(refusal)
                 self._hub.leave(subscription)
             elif not subscription.has_left:
-                wait = refusal.retry_after
-                self._hub.end(
-                    subscription,
-                    refusal.code,
-                    refusal.detail,
-                    retry_after_ms=None if wait is None else round(wait * 1000),
-                )
+                self._hub.end(subscription, refusal)
 
     async def _attempt(
         self,
@@ -171,7 +166,7 @@ class Joiner:
             gap = await self._missed.since(since)
         except NotResumable as answer:
             return "again" if subscription.has_left else answer.reason
-        await self._check_rights(topic, identity)
+        await self._access.require_topic(identity, topic)
         if subscription.ended or subscription.lost is not None or subscription.has_left:
             return "again"
         # From here to the reply nothing is awaited: the replay is exactly what was published since the position.
@@ -202,10 +197,6 @@ class Joiner:
         await self._finish(subscription, position)
         return "done"
 
-    async def _check_rights(self, topic: str, identity: Identity) -> None:
-        if topic.startswith("project:"):
-            await self._access.require(identity, Action.VIEW, topic.removeprefix("project:"))
-
     # -- with a snapshot ----------------------------------------------------------------------------------------------
 
     async def _begin(
@@ -220,7 +211,7 @@ class Joiner:
         topic, identity = subscription.topic, subscription.identity
         view = await self._views.of(topic, identity) if request.snapshot else None
         if view is None:
-            await self._check_rights(topic, identity)
+            await self._access.require_topic(identity, topic)
             since = subscription.joined_at
         else:
             if view.time < subscription.joined_at.time:
@@ -247,7 +238,7 @@ class Joiner:
             return
         if subscription.ended:
             subscription.ended = False
-            await self._check_rights(subscription.topic, subscription.identity)
+            await self._access.require_topic(subscription.identity, subscription.topic)
             if subscription.ended or subscription.has_left:
                 raise NotFound(GONE)
         if self._hub.is_overfull(subscription):

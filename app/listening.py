@@ -1,4 +1,8 @@
-"""The HTTP server, able to stop without breaking off a request: not one that runs, nor one that has just arrived."""
+"""The HTTP server, able to stop without breaking off a request: not one that runs, nor one that has just arrived.
+
+It also ends connections that only take up room: heads of requests that do not get finished, and, where descriptors run
+out, those on which nothing is asked.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,20 @@ import ctypes
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.iostream import IOStream
 
+HEAD_SECONDS = 10.0
+"""From the first byte of a request to the end of its head. Tornado has one limit for this and for idle connections."""
+IDLE_SECONDS = 1.0
+"""A connection on which nothing was asked for so long can be closed where its descriptor is needed."""
+CLOSED_AT_ONCE = 64
 SILENT_SECONDS = 0.5
 """A proxy connects when it has a request to send; a browser also in advance. That one is waited for no longer."""
 
@@ -34,6 +45,12 @@ class ListeningServer(HTTPServer):
         self._listening: list[socket.socket] = []
         self._arriving = 0
         self._seen: set[object] = set()
+        # Since when each waits for a request, longest first; and since when there are bytes of one.
+        self._awaiting: dict[HTTP1ServerConnection, float] = {}
+        self._trickling: dict[HTTP1ServerConnection, float] = {}
+        self.clock: Callable[[], float] = time.monotonic
+        self.crowded: Callable[[int], bool] = lambda _descriptor: False
+        """Whether a new connection with this descriptor is one too many."""
         self._silent: set[object] = set()
         self._due: set[object] = set()
         self._nothing_due = asyncio.Event()
@@ -72,12 +89,18 @@ class ListeningServer(HTTPServer):
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """A new connection. Tornado waits for its request in a task that has not begun when this returns."""
+        if self.crowded(stream.socket.fileno()) and not self._close_idle():
+            stream.close()  # an answer would need what there is no more of
+            return
         self._arriving += 1
         self._nothing_due.clear()
         super().handle_stream(stream, address)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Tornado calls it when it begins to wait for a request, not when there is one."""
+        self._stop_waiting(server_conn)
+        if isinstance(server_conn, HTTP1ServerConnection):
+            self._awaiting[server_conn] = self.clock()
         if server_conn in self._seen:
             self._settle(server_conn)
         else:
@@ -89,15 +112,41 @@ class ListeningServer(HTTPServer):
 
     def begun(self, server_conn: object) -> None:
         """A request has come."""
+        self._stop_waiting(server_conn)
         self._silent.discard(server_conn)
         self._expect(server_conn)
 
     def on_close(self, server_conn: object) -> None:
         """Also called where a connection becomes a WebSocket."""
+        self._stop_waiting(server_conn)
         self._seen.discard(server_conn)
         self._silent.discard(server_conn)
         self._settle(server_conn)
         super().on_close(server_conn)
+
+    def sweep(self) -> None:
+        """Called about once a second: end connections on which the head of a request takes too long."""
+        now = self.clock()
+        for connection in tuple(self._awaiting):
+            # Private, and the only way to tell a head that trickles in from a browser that keeps a connection.
+            if not connection.stream._read_buffer_size:  # noqa: SLF001
+                continue
+            if now - self._trickling.setdefault(connection, now) > HEAD_SECONDS:
+                connection.stream.close()
+
+    def _close_idle(self) -> bool:
+        """Make room: close those on which nothing was asked for longest. Returns whether there were any."""
+        now = self.clock()
+        idle = [connection for connection, since in self._awaiting.items() if now - since > IDLE_SECONDS]
+        for connection in idle[:CLOSED_AT_ONCE]:
+            connection.stream.close()
+            self._stop_waiting(connection)
+        return bool(idle)
+
+    def _stop_waiting(self, server_conn: object) -> None:
+        if isinstance(server_conn, HTTP1ServerConnection):
+            self._awaiting.pop(server_conn, None)
+            self._trickling.pop(server_conn, None)
 
     def _expect(self, server_conn: object) -> None:
         self._due.add(server_conn)

@@ -59,7 +59,10 @@ def configure(level: Level, style: Literal["json", "text"] | None = None, stream
         cache_logger_on_first_use=False,
     )
     render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty()) if text else structlog.processors.JSONRenderer()
+        # Plain, also where `rich` is installed: its tracebacks show the values of variables, secrets among them.
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        if text
+        else structlog.processors.JSONRenderer()
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
-import random
 from collections.abc import Coroutine, Mapping
 from datetime import timedelta
 from typing import Any
@@ -16,55 +15,46 @@ from tornado.web import Application
 
 from app import asyncapi, demo, logs, openapi, process
 from app.access import Access
+from app.admission import Admission
 from app.auth import Authenticator
-from app.catchup import CatchUp, read_stretch
 from app.connections import Connections
 from app.consequences import Consequences, apply_schema
 from app.database import Connection as DatabaseConnection
 from app.feed import ChangeFeed
-from app.follower import Sources
 from app.forwarded import Proxies
 from app.gauges import Gauges
 from app.guesses import Guesses
 from app.history import History
 from app.hub import Hub
-from app.joining import Joiner
+from app.informing import Informing
 from app.lease import Lease
 from app.listening import ListeningServer
+from app.live import Live
 from app.metrics import Metrics, Transport
-from app.missed import Missed
 from app.passwords import Passwords
 from app.position import PositionCodec
+from app.pressure import Pressure
 from app.protocol import MAX_MESSAGE_BYTES, CloseCode
 from app.relay import Relay
 from app.runtime import Readiness, Runtime
 from app.settings import CannotStart, Settings
+from app.stores import Stores
 from app.tokens import Tokens
-from app.views import Views
 from app.worker import Worker, set_out
 from handlers import docs_page
 from handlers.base import BULK_BODY_LIMIT, Edge
 from handlers.routes import application_settings, operations, routes
 from models import meta
-from models.activity import ActivityStore
-from models.comment_store import CommentStore
 from models.database_types import Database
 from models.fields import Ids
-from models.idempotency import IdempotencyStore
-from models.item_store import ItemStore
-from models.overview import OverviewStore
-from models.project import ProjectStore
-from models.session import SessionStore
-from models.snapshot import SnapshotStore
-from models.user import UserStore
 
 log = structlog.get_logger("copydesk")
 
 VERSION = importlib.metadata.version("copydesk")
 TRANSPORTS: tuple[Transport, ...] = ("websocket", "sse", "poll")
 """What this server has, whether or not it is switched on."""
-RESET_SPREAD_SECONDS = 0.002
-"""For each connection, the time over which a reset of all of them is spread."""
+WARM_UP_SECONDS = 10.0
+"""For which a server that starts reads the recent past, from which it resumes clients, before it does without."""
 
 
 class Server:
@@ -76,6 +66,7 @@ class Server:
         self.metrics = Metrics()
         self.report = logs.malformed_reporter(self.metrics)
         self.runtime = Runtime(settings)
+        self._pressure = Pressure(max_memory_bytes=settings.max_memory_bytes)
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.port = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -110,25 +101,28 @@ class Server:
         database = self._connection.database
         await apply_schema(database)
         await set_out(database)
-        self._meta = meta.MetaStore(database, report=self.report)
+        self.stores = Stores(database, settings=self.settings, runtime=self.runtime, report=self.report)
         self._build(await meta.read_epoch(database))
-        self.runtime.apply(await self._meta.overrides())
+        self.runtime.apply(await self.stores.meta.overrides())
         self._run(self._relay.run(), "relay")
         self._run(self._lease.run(), "lease")
         self._run(self._worker.run(), "worker")
+        for name, work in self._informing.tasks().items():
+            self._run(work, name)
         self._run(self._heartbeat(), "heartbeat")
         await self._until_positioned()
         if self.settings.demo:
             await demo.add(database, passwords=self._passwords, report=self.report)
         self._listen()
 
-    def _build(self, epoch: bytes) -> None:
+    def _build(self, epoch: meta.Epoch) -> None:
         settings, database = self.settings, self._connection.database
         secrets = (settings.auth_secret, settings.auth_secret_previous)
         self._ids = Ids()
-        self._codec = PositionCodec(secrets=tuple(secret.encode() for secret in secrets if secret), epoch=epoch)
+        self._codec = PositionCodec(secrets=tuple(secret.encode() for secret in secrets if secret), epoch=epoch.id)
         self.feed = ChangeFeed(
             self._connection.stream_database,
+            begun=epoch.begun,
             history_seconds=settings.history_seconds,
             stale_seconds=settings.stale_seconds,
         )
@@ -138,18 +132,12 @@ class Server:
             max_seconds=settings.history_seconds,
         )
         self.hub = Hub(encode=self._codec.encode, max_buffered_bytes=settings.max_pending_bytes)
-        self._projects = ProjectStore(database, report=self.report)
-        self._access = Access(self._projects.access, trusted=self._trusted)
+        self._access = Access(self.stores.projects.access, trusted=self._trusted)
         self._passwords = Passwords()
-        self._users = UserStore(database, report=self.report)
         self._authenticator = Authenticator(
             tokens=Tokens.from_settings(settings),
-            users=self._users,
-            sessions=SessionStore(
-                database,
-                idle_seconds=settings.session_idle_seconds,
-                max_seconds=settings.session_max_seconds,
-            ),
+            users=self.stores.users,
+            sessions=self.stores.sessions,
             proxies=Proxies(settings.trusted_proxies),
             passwords=self._passwords,
             guesses=Guesses(),
@@ -163,34 +151,22 @@ class Server:
             ping_seconds=settings.ping_seconds,
             max_rate=settings.max_connection_rate,
         )
-        self._catch_up = CatchUp(
-            lambda after, until: read_stretch(database, after, until),
-            here=lambda: self.hub.position,
-            streams=settings.catch_up_streams,
-            max_events=settings.catch_up_events,
-            max_seconds=settings.catch_up_seconds,
-        )
-        self._sources = Sources(
+        self._live = Live(
+            database,
             hub=self.hub,
             history=self._history,
-            missed=Missed(history=self._history, catch_up=self._catch_up, positions=self._codec),
-            views=Views(SnapshotStore(database, report=self.report), here=lambda: self.hub.position),
+            codec=self._codec,
             access=self._access,
-            encode=self._codec.encode,
-        )
-        self._joiner = Joiner(
-            hub=self.hub,
-            missed=self._sources.missed,
-            access=self._access,
-            views=self._sources.views,
+            snapshots=self.stores.snapshots,
+            settings=settings,
             stale=lambda: self.feed.stale,
-            spread=lambda: random.uniform(0.0, len(self.connections) * RESET_SPREAD_SECONDS),  # noqa: S311 - spreads load
+            connected=lambda: len(self.connections),
         )
         self._consequences = Consequences(
             authenticator=self._authenticator,
             connections=self.connections,
             runtime=self.runtime,
-            meta=self._meta,
+            meta=self.stores.meta,
             repair=self._repair,
         )
         self._relay = Relay(
@@ -203,18 +179,29 @@ class Server:
             metrics=self.metrics,
             report=self.report,
         )
+        holder = self._ids()
         self._lease = Lease(
             database,
             "worker",
-            holder=self._ids(),
+            holder=holder,
             changed=lambda held: self.metrics.lease_held.set(int(held)),
         )
-        self._activities = ActivityStore(database, report=self.report)
+        self._informing = Informing(
+            database,
+            settings=settings,
+            stores=self.stores,
+            access=self._access,
+            lease=self._lease,
+            connections=self.connections,
+            metrics=self.metrics,
+            process=holder,
+        )
         self._worker = Worker(
             database,
             lease=self._lease,
             relay=self._relay,
-            activities=self._activities,
+            activities=self.stores.activities,
+            notifications=self._informing.notifications,
             retention=timedelta(days=settings.activity_retention_days),
             metrics=self.metrics,
         )
@@ -234,10 +221,12 @@ class Server:
             settings=self.settings,
             authenticator=self._authenticator,
             access=self._access,
-            idempotency=IdempotencyStore(self._connection.database),
+            idempotency=self.stores.idempotency,
             metrics=self.metrics,
             ids=self._ids,
             position=lambda: self._codec.encode(self.hub.position),
+            runtime=self.runtime,
+            admission=Admission(self.settings, pressure=self._pressure),
         )
         application = Application(
             routes(edge, self._services()),
@@ -254,6 +243,7 @@ class Server:
             idle_connection_timeout=75,
             body_timeout=30,
         )
+        self._http.crowded = self._pressure.crowded
         try:
             sockets = bind_sockets(self.settings.port, address=self.settings.address, backlog=4096)
         except OSError as problem:
@@ -266,23 +256,17 @@ class Server:
 
     def _services(self) -> Mapping[str, Any]:
         """What handlers are given, by the names in the route table."""
-        database = self._connection.database
         rest, live = openapi.document(operations(), version=VERSION), asyncapi.document(version=VERSION)
         return {
             "openapi": rest,
             "asyncapi": live,
             "docs": docs_page.render(rest, live),
-            "projects": self._projects,
-            "overviews": OverviewStore(database, report=self.report),
-            "items": ItemStore(database, report=self.report),
-            "comments": CommentStore(database, report=self.report),
-            "activities": self._activities,
-            "users": self._users,
-            "meta": self._meta,
+            **vars(self.stores),
+            "unsubscriptions": self._informing.unsubscriptions,
             "runtime": self.runtime,
             "hub": self.hub,
-            "joiner": self._joiner,
-            "sources": self._sources,
+            "joiner": self._live.joiner,
+            "sources": self._live.sources,
             "connections": self.connections,
             "readiness": self._readiness,
             "ready": lambda: not self._draining and self._relay.positioned.is_set(),
@@ -291,12 +275,19 @@ class Server:
         }
 
     async def _until_positioned(self) -> None:
-        """The feed has worked off the recent past, or has failed to."""
+        """The feed has worked off the recent past, or has failed to. A past that takes too long is left out."""
         positioned = asyncio.ensure_future(self._relay.positioned.wait())
+        late = asyncio.get_running_loop().call_later(WARM_UP_SECONDS, self._leave_out_the_past)
         await _first_of(positioned, self.failed)
+        late.cancel()
         if not positioned.done():
             positioned.cancel()
             raise CannotStart(f"The change stream could not be opened: {self.failed.result()}")
+
+    def _leave_out_the_past(self) -> None:
+        """Whoever comes back is resumed from MongoDB then, or reads again. What does not start serves nobody."""
+        log.warning("past_left_out", seconds=WARM_UP_SECONDS, do="Lower COPYDESK_HISTORY_SECONDS if this is the rule.")
+        self.feed.skip()
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """A background task with an owner that notices its death: a silent server is worse than a stopped one."""
@@ -316,6 +307,9 @@ class Server:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(self.connections.tick_seconds)
+            self._pressure.look()
+            if hasattr(self, "_http"):
+                self._http.sweep()
             self.connections.tick()
             self._history.trim()
 
@@ -324,7 +318,7 @@ class Server:
     async def _repair(self) -> None:
         """After a drop: collections as they should be, and the epoch of the history that begins with them."""
         database = self._connection.database
-        self._codec.renew(await meta.read_epoch(database))
+        self._codec.renew((await meta.read_epoch(database)).id)
         await apply_schema(database)
         await set_out(database)
 
@@ -344,6 +338,7 @@ class Server:
             await self._drain(drain_seconds)
         if hasattr(self, "feed"):
             self._worker.stop()
+            self._informing.stop()
             await self.feed.stop()
         for task in self._tasks:
             if task.get_name() == "heartbeat":
@@ -351,8 +346,7 @@ class Server:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
         if hasattr(self, "_passwords"):
-            await self._joiner.close()
-            await self._catch_up.close()
+            await self._live.close()
             await self._consequences.close()
             self._passwords.close()
 

@@ -85,6 +85,17 @@ class Metrics:
         self.activities_written = Counter(
             "copydesk_activities_written", "Entries that this process added to the change log.", registry=registry
         )
+        self.mails = Counter(
+            "copydesk_mails",
+            "Mails that this process sent, will try again, gave up, or that nobody needed any more.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.mail_server_down = Gauge(
+            "copydesk_mail_server_down",
+            "1 while this process cannot hand over mail to the mail server, else 0.",
+            registry=registry,
+        )
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """One HTTP request was answered. `route` is the pattern of the path, never the path itself."""

@@ -46,8 +46,8 @@ class Gap:
                 raise NotResumable("too_many")
             if past.role_changed(identity, topic, self.position):
                 raise NotResumable("rights")
-            deleted = self._ring.deleted_comments(topic, until)
-            events = past.events(topic, identity, self.position, deleted=deleted)
+            withdrawn = self._ring.withdrawn(topic, identity, until)
+            events = past.events(topic, identity, self.position, withdrawn=withdrawn)
             events += self._ring.events(topic, identity, until)
         if len(events) > MAX_REPLAYED:
             raise NotResumable("too_many")

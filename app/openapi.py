@@ -19,6 +19,7 @@ from models import errors
 from models.bulk import BulkAnswer
 from models.errors import Refusal
 from models.fields import Id, UserId
+from models.subscription import SubjectKey
 
 Schema = dict[str, Any]
 Shapes = Sequence[Any]
@@ -34,8 +35,11 @@ _SUCCESS = {
     201: "Created.",
     204: "Done; there is no body.",
 }
+_IN_PATHS = {"user_id": UserId, "subject": SubjectKey}
+"""What else than an id of ours stands in a path."""
 _POLLED = ("Copydesk-Position", "X-Poll-Interval")
 _ON_REFUSAL = {"WWW-Authenticate": (401,), "Retry-After": (429, 503)}
+_LIMITS = ("RateLimit", "RateLimit-Policy")
 
 _WHO = {
     Action.ANYONE: "Needs no sign-in.",
@@ -95,6 +99,12 @@ class Operation(Protocol):
     def idempotent(self) -> bool: ...
 
     @property
+    def creates(self) -> bool: ...
+
+    @property
+    def headers(self) -> Sequence[str]: ...
+
+    @property
     def refusals(self) -> Sequence[type[Refusal]]: ...
 
     @property
@@ -113,8 +123,8 @@ def document(routes: Routes, *, version: str) -> Schema:
         others=[
             *(part for operation in operations for part in _union(operation.body)),
             *(argument.shape for operation in operations for argument in operation.query),
+            *_IN_PATHS.values(),
             Id,
-            UserId,
         ],
     )
     return {
@@ -152,6 +162,8 @@ def refusals_of(path: str, method: str, operation: Operation) -> list[type[Refus
     if below_api:
         # Besides a path's own: a host name that is not ours, a bad token, a database that does not answer.
         found |= {errors.NotFound, errors.Unauthenticated, errors.Unavailable}
+        # And limits of one user and address, and of the process.
+        found |= {errors.RateLimited, errors.Busy}
     if errors.Unauthenticated in found:
         found.add(errors.TokenExpired)
     if method in _UNSAFE:
@@ -208,7 +220,7 @@ def _path_parameters(path: str, described: shapes.Described) -> list[Schema]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": described.schema(UserId if name == "user_id" else Id),
+            "schema": described.schema(_IN_PATHS.get(name, Id)),
         }
         for name in _PARAMETER.findall(path)
     ]
@@ -234,13 +246,15 @@ def _parameters(method: str, operation: Operation, described: shapes.Described) 
             _header(
                 "Idempotency-Key",
                 "Visible ASCII. Kept for 24 hours: the same key and body give the first answer again.",
+                minLength=1,
                 maxLength=255,
+                pattern="^[!-~]+$",
             )
         )
     return parameters
 
 
-def _header(name: str, description: str, **bounds: int) -> Schema:
+def _header(name: str, description: str, **bounds: int | str) -> Schema:
     return {"name": name, "in": "header", "description": description, "schema": {"type": "string", **bounds}}
 
 
@@ -252,7 +266,7 @@ def _responses(path: str, method: str, operation: Operation, described: shapes.D
     for status, parts in _answers(operation):
         responses[str(status)] = _success(status, parts, operation, described)
     if method == "GET" and _has_etag(operation.answer):
-        names = ["ETag", *(_POLLED if _is_list(operation.answer) else ())]
+        names = [*_LIMITS, "ETag", *(_POLLED if _is_list(operation.answer) else ())]
         responses["304"] = {"description": "Unchanged since the entity tag.", "headers": _headers(names)}
     by_status: dict[int, list[type[Refusal]]] = {}
     for refusal in refusals_of(path, method, operation):
@@ -267,11 +281,13 @@ def _answers(operation: Operation) -> Iterable[tuple[int, list[Any]]]:
     parts = _union(operation.answer)
     if operation.status == 201 and BulkAnswer in parts:
         return [(200, [BulkAnswer]), (201, [part for part in parts if part is not BulkAnswer])]
+    if operation.creates:
+        return [(operation.status, parts), (201, parts)]
     return [(operation.status, parts)]
 
 
 def _success(status: int, parts: list[Any], operation: Operation, described: shapes.Described) -> Schema:
-    names = ["Location"] if status == 201 else []
+    names = [*_LIMITS, *operation.headers, *(["Location"] if status == 201 else [])]
     if parts and _has_etag(parts[0]):
         names.append("ETag")
     if parts and _is_list(parts[0]):
@@ -291,7 +307,7 @@ def _success(status: int, parts: list[Any], operation: Operation, described: sha
 def _refused(status: int, refusals: Sequence[type[Refusal]]) -> Schema:
     codes = [refusal.code for refusal in refusals]
     shape = "UpgradeProblem" if status == 426 else "Problem"
-    names = [name for name, statuses in _ON_REFUSAL.items() if status in statuses]
+    names = [*_LIMITS, *(name for name, statuses in _ON_REFUSAL.items() if status in statuses)]
     return {
         "description": "; ".join(f"`{refusal.code}`: {refusal.title}" for refusal in refusals),
         **({"headers": _headers(names)} if names else {}),
@@ -310,7 +326,8 @@ def _refused(status: int, refusals: Sequence[type[Refusal]]) -> Schema:
 
 def _has_etag(answer: Any) -> bool:
     """Documents and lists have one. `/config` tells a version too, which is text and no document's."""
-    return shapes.field_kind(answer, "version") is int or _is_list(answer)
+    first = next(iter(_union(answer)), None)
+    return shapes.field_kind(first, "version") is int or _is_list(first)
 
 
 def _is_list(answer: Any) -> bool:

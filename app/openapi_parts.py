@@ -68,6 +68,21 @@ HEADERS: Schema = {
         "required": True,
         "schema": _TEXT,
     },
+    "Copydesk-Counts": {
+        "description": "The caller's counts after the change, as `GET /notifications/count` answers them: JSON such as "
+        '`{"unseen":0,"unread":1,"seq":9}`.',
+        "required": True,
+        "schema": {"type": "string", "contentMediaType": "application/json", "pattern": r"^\{.*\}$"},
+    },
+    "RateLimit": {
+        "description": "What is left of the limits that apply to the caller: by the name of each, `r` and the seconds "
+        "`t` until all of it is there again (draft-ietf-httpapi-ratelimit-headers-10).",
+        "schema": {"type": "string", "pattern": r'^"[a-z-]+";r=\d+;t=\d+(, "[a-z-]+";r=\d+;t=\d+)*$'},
+    },
+    "RateLimit-Policy": {
+        "description": "These limits: `q` requests in `w` seconds, or bytes of bodies where `qu` says so.",
+        "schema": _TEXT,
+    },
     "Idempotency-Replayed": {"description": "Where the first answer is given again.", "schema": {"const": "true"}},
     "WWW-Authenticate": {"description": "`Bearer`.", "required": True, "schema": {"const": "Bearer"}},
     "Retry-After": {"description": "Whole seconds to wait.", "required": True, "schema": _TEXT},

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
 from models.fields import InstanceRole, ProjectRole
 from models.project import ProjectAccess
+from models.user import UserRecord
 
 ROLES: tuple[ProjectRole, ...] = ("viewer", "commenter", "editor", "publisher", "owner")
 """Weakest first; each contains the ones before it."""
@@ -70,6 +73,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return not self.roles.isdisjoint({"admin", "service"})
 
 
+def identity_of(user: UserRecord) -> Identity:
+    """A user as if signed in now, by what their newest token said."""
+    return Identity(user_id=user.user_id, name=user.name, roles=user.roles, groups=user.groups, expires_at=math.inf)
+
+
 def rank(role: ProjectRole | None) -> int:
     """A number to compare roles by; no role is below every role."""
     return -1 if role is None else ROLES.index(role)
@@ -111,6 +119,11 @@ def allowed_actions(role: ProjectRole | None) -> list[str]:
 
 def split_roles(claimed: Iterable[str]) -> tuple[frozenset[InstanceRole], frozenset[str]]:
     """The `roles` of a token as instance roles (`editor` where none is given) and groups."""
-    names = frozenset(claimed)
+    return _split(frozenset(claimed))
+
+
+@lru_cache(maxsize=1024)
+def _split(names: frozenset[str]) -> tuple[frozenset[InstanceRole], frozenset[str]]:
+    """Remembered so that ten thousand connections share the sets of the few combinations that there are."""
     instance = frozenset(role for role in INSTANCE_ROLES if role in names)
     return instance or frozenset({"editor"}), names - INSTANCE_ROLES

@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import UNSET
 
 from app.follower import Sources
 from app.hub import PlacedEvent, Subscription
 from app.merging import runs
+from app.metrics import Transport
 from app.missed import Gap, NotResumable
-from app.permissions import Action, Identity
+from app.permissions import Identity
 from app.position import Position
-from app.protocol import CloseCode, Events, Frame, Reset, Unsubscribed, push
-from app.views import check_topic
+from app.protocol import CloseCode, Events, Frame, Reset, Unsubscribed, push, unsubscribed
+from app.topics import check_topic
 from models.errors import Refusal
 
 MAX_EVENTS = 1000
@@ -39,6 +39,18 @@ class Poll:
         self._pushes: list[msgspec.Raw] = []
         self._subscriptions: dict[str, Subscription] = {}
         self._over = False
+
+    transport: Transport = "poll"
+
+    @property
+    def identity(self) -> Identity:
+        """Whose request it is, and how they proved it."""
+        return self._identity
+
+    @property
+    def user_id(self) -> str:
+        """Whose request it is."""
+        return self._identity.user_id
 
     async def answer(self, topics: Sequence[str], *, since: str | None, wait_seconds: float) -> Polled:
         """Wait for something to tell, at most so long. Raises what the driver raises."""
@@ -80,21 +92,12 @@ class Poll:
             subscription = self._read.hub.join(self, topic, self._identity, lambda _subscription, _reason: None)
             self._subscriptions[topic] = subscription
             self._read.hub.go_live(subscription, self._read.hub.position)
-            if topic.startswith("project:"):
-                await self._read.access.require(self._identity, Action.VIEW, topic.removeprefix("project:"))
+            await self._read.access.require_topic(self._identity, topic)
         except Refusal as refusal:
             gone = self._subscriptions.pop(topic, None)
             if gone is not None:
                 self._read.hub.leave(gone)
-            wait = refusal.retry_after
-            self._push(
-                Unsubscribed(
-                    topic=topic,
-                    code=refusal.code,
-                    detail=refusal.detail,
-                    retry_after_ms=UNSET if wait is None else round(wait * 1000),
-                )
-            )
+            self._push(unsubscribed(topic, refusal))
 
     async def _wait(self, gap: Gap, seconds: float) -> Polled:
         deadline = asyncio.get_running_loop().time() + seconds

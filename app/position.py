@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
 import struct
 from typing import NamedTuple
+
+from app.keys import Keys
 
 _FORMAT = 1
 _BODY = struct.Struct(">B8sIII")  # format, epoch, seconds, increment, ordinal
@@ -51,8 +51,8 @@ class PositionCodec:
     """Turns positions into text and back. Pure: equal secret and epoch give equal text on every process."""
 
     def __init__(self, *, secrets: tuple[bytes, ...], epoch: bytes) -> None:
-        """The first secret signs, all of them are accepted. `epoch` has 8 bytes (`models.meta.read_epoch`)."""
-        self._keys = tuple(hmac.digest(secret, b"copydesk position 1", "sha256") for secret in secrets)
+        """The first secret signs, all of them are accepted. `epoch` has 8 bytes (`models.meta.Epoch.id`)."""
+        self._keys = Keys(secrets, purpose=b"copydesk position 1", mac_bytes=_MAC_BYTES)
         self._epoch = epoch
 
     def renew(self, epoch: bytes) -> None:
@@ -62,7 +62,7 @@ class PositionCodec:
     def encode(self, position: Position) -> str:
         """44 characters of the URL-safe base 64 alphabet."""
         body = _BODY.pack(_FORMAT, self._epoch, *position)
-        return base64.urlsafe_b64encode(body + _mac(self._keys[0], body)).decode()
+        return base64.urlsafe_b64encode(body + self._keys.mac(body)).decode()
 
     def decode(self, text: str) -> Position:
         """Raises `UnknownPosition`, whatever `text` is."""
@@ -73,16 +73,12 @@ class PositionCodec:
         except (binascii.Error, ValueError):
             raise UnknownPosition from None
         body, mac = raw[: _BODY.size], raw[_BODY.size :]
-        if not any(hmac.compare_digest(mac, _mac(key, body)) for key in self._keys):
+        if not self._keys.made(body, mac):
             raise UnknownPosition
         made_format, epoch, seconds, increment, ordinal = _BODY.unpack(body)
         if made_format != _FORMAT or epoch != self._epoch:
             raise UnknownPosition
         return Position(seconds, increment, ordinal)
-
-
-def _mac(key: bytes, body: bytes) -> bytes:
-    return hashlib.blake2b(body, key=key, digest_size=_MAC_BYTES).digest()
 
 
 def token_time(token: object) -> tuple[int, int] | None:

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from app import demo, logs, mongod
-from app.database import Connection, connect, require_versions
+from app import demo, logs, mongod, pressure, startup
+from app.database import Connection, connected, require_versions
 from app.settings import Settings
 
 log = structlog.get_logger("copydesk.process")
@@ -36,6 +36,7 @@ def serve(settings: Settings, make: Callable[[Settings, Connection], Running]) -
     """Run until a signal ends it; the exit code is 0 after a clean stop, 1 after a failure. Raises `CannotStart`."""
     require_versions()
     logs.configure(settings.log_level, settings.log_format)
+    pressure.raise_descriptor_limit()
     return asyncio.run(_serve(settings, make))
 
 
@@ -45,6 +46,7 @@ async def _serve(settings: Settings, make: Callable[[Settings, Connection], Runn
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
     async with _database(settings) as connection:
+        await startup.check(settings, connection)
         return await _serve_on(settings, make(settings, connection), signals)
 
 
@@ -52,20 +54,14 @@ async def _serve(settings: Settings, make: Callable[[Settings, Connection], Runn
 async def _database(settings: Settings) -> AsyncIterator[Connection]:
     """The connection to the operator's MongoDB, or to the embedded one while it is kept running."""
     if settings.mongodb_uri is not None:
-        connection = await connect(settings.mongodb_uri, settings.mongodb_database)
-        try:
+        async with connected(settings.mongodb_uri, settings.mongodb_database) as connection:
             yield connection
-        finally:
-            connection.close()
         return
     embedded = _Embedded(settings, await asyncio.to_thread(mongod.start, settings.data_dir, settings.mongod))
     watching = asyncio.create_task(embedded.watch())
     try:
-        connection = await connect(embedded.uri, settings.mongodb_database)
-        try:
+        async with connected(embedded.uri, settings.mongodb_database) as connection:
             yield connection
-        finally:
-            connection.close()
     finally:
         watching.cancel()
         await asyncio.wait({watching})

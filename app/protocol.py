@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import struct
 from typing import Annotated, Any, Literal
 
@@ -143,7 +144,8 @@ def error_body(refusal: Refusal) -> ErrorBody:
         code=refusal.code,
         detail=refusal.detail,
         retry=refusal.retry,
-        retry_after_ms=UNSET if wait is None else round(wait * 1000),
+        # Rounded up: who comes back exactly then would otherwise be too early.
+        retry_after_ms=UNSET if wait is None else math.ceil(wait * 1000),
         errors=refusal.errors or UNSET,
     )
 
@@ -238,30 +240,34 @@ class Frame:
     `name` is the push's name, or ``reply``.
     """
 
-    __slots__ = ("_websocket", "name", "payload")
+    __slots__ = ("name", "payload", "websocket")
 
     def __init__(self, payload: bytes, name: str = "reply") -> None:
         self.payload, self.name = payload, name
-        self._websocket: bytes | None = None
-
-    @property
-    def websocket(self) -> bytes:
+        self.websocket = _text_frame(payload)
         """A complete, unmasked, final text frame (RFC 6455, 5.2). The same object for every listener."""
-        if self._websocket is None:
-            length = len(self.payload)
-            if length < 126:
-                header = struct.pack(">BB", 0x81, length)
-            elif length < 65536:
-                header = struct.pack(">BBH", 0x81, 126, length)
-            else:
-                header = struct.pack(">BBQ", 0x81, 127, length)
-            self._websocket = header + self.payload
-        return self._websocket
+
+
+def _text_frame(payload: bytes) -> bytes:
+    length = len(payload)
+    if length < 126:
+        header = struct.pack(">BB", 0x81, length)
+    elif length < 65536:
+        header = struct.pack(">BBH", 0x81, 126, length)
+    else:
+        header = struct.pack(">BBQ", 0x81, 127, length)
+    return header + payload
 
 
 def push(message: Push) -> Frame:
     """The frame of a push."""
     return Frame(msgspec.json.encode(message), str(message.__struct_config__.tag))
+
+
+def unsubscribed(topic: str, refusal: Refusal) -> Unsubscribed:
+    """The push that takes a topic from a client, with the reason."""
+    body = error_body(refusal)
+    return Unsubscribed(topic=topic, code=body.code, detail=body.detail, retry_after_ms=body.retry_after_ms)
 
 
 def reply_ok(command_id: int, result: Any) -> Frame:

@@ -13,9 +13,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
+from bson.errors import BSONError
 from pymongo.errors import PyMongoError
 
 from app.access import Access
+from app.catchup import look_up
 from app.changes import SHAPES, Change, needs_lookup, read_change
 from app.feed import Batch, ChangeFeed
 from app.history import History
@@ -23,6 +25,7 @@ from app.hub import Hub
 from app.metrics import Metrics
 from app.position import Position, following
 from app.record import Record
+from app.topics import is_inbox, is_project
 from models.database_types import Database
 from models.fields import Report, stamp, utc_now
 
@@ -70,6 +73,8 @@ class Relay:
         self._due: tuple[float, float] = (math.inf, math.inf)
         self.observers: list[Callable[[Sequence[Change]], None]] = []
         """Told of every slice of changes after the listeners; must not block or raise."""
+        self.loss_observers: list[Callable[[], None]] = []
+        """Told that changes were lost, before any that come after them; must not block or raise."""
         self.positioned = asyncio.Event()
         """Set once the feed is open and has worked off what lay behind it."""
 
@@ -104,6 +109,8 @@ class Relay:
             log.error("history_lost", reason=batch.lost)
             self._consequences.everything_lost()
             self._hub.reset(batch.lost)
+            for observer in self.loss_observers:
+                observer()
 
     def _reach(self, position: Position) -> None:
         if position > self._position:
@@ -144,16 +151,30 @@ class Relay:
         """Listeners hear of changes in one go, except that everything before a loss is told before the loss."""
         records: list[Record] = []
         for change in changes:
-            self._follow(change)
-            if change.lost or change.operation in ("drop", "rename"):
+            try:
+                self._follow(change)
+            except Exception:
+                log.exception("change_not_followed", position=change.position)
+                change.lost = True
+            gone = change.lost or change.operation in ("drop", "rename")
+            record = None if gone else self._record(change)
+            if record is None:
                 self._tell(records, change.position)
                 records = []
                 self._lose(change)
             else:
-                records.append(Record(change))
+                records.append(record)
         self._tell(records, self._position)
         for observer in self.observers:
             observer(changes)
+
+    def _record(self, change: Change) -> Record | None:
+        """None for what cannot be told, which must not end the feed of everyone either."""
+        try:
+            return Record(change)
+        except Exception:
+            log.exception("change_not_told", position=change.position)
+            return None
 
     def _tell(self, records: list[Record], position: Position) -> None:
         self._history.extend(records)
@@ -164,16 +185,12 @@ class Relay:
         return self._position
 
     async def _look_up(self, document: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """The document as it is now, for a change whose image is missing; good for routing it."""
+        """The document as it is now, or as if it were gone: then everyone is told to read again, true in any case."""
         try:
-            found: Mapping[str, Any] | None = await self._database[document["ns"]["coll"]].find_one(
-                document["documentKey"]
-            )
-        except PyMongoError as error:
-            # As if it were gone: then everyone is told to read again, which is true in any case.
+            return await look_up(self._database, document)
+        except (PyMongoError, BSONError) as error:
             log.warning("look_up_failed", detail=str(error)[:300])
             return None
-        return found
 
     def _follow(self, change: Change) -> None:
         """What the process believes is put right before anyone hears of the change."""
@@ -198,4 +215,7 @@ class Relay:
         elif change.collection == "projects":
             self._hub.reset("image_missing")
         elif change.collection in SHAPES:
-            self._hub.reset("image_missing", lambda topic: topic.startswith("project:"))
+            concerned = is_inbox if change.collection in ("notifications", "inboxes") else is_project
+            self._hub.reset("image_missing", concerned)
+        else:
+            self._consequences.everything_lost()

@@ -11,6 +11,12 @@ from msgspec import UNSET, UnsetType
 from app.settings import Settings
 from models.fields import Timestamp, UserId, Version
 from models.meta import Overrides
+from models.notification import NotificationType
+from models.preferences import BUILT_IN, TypeDefault
+
+_BUILT_IN: dict[NotificationType, TypeDefault] = {
+    kind: TypeDefault(in_app=preference.in_app, email=preference.email) for kind, preference in BUILT_IN.items()
+}
 
 
 class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,13 +31,15 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections_per_address: int
     max_pending_bytes: int
     max_pending_seconds: int | float
+    notification_defaults: dict[NotificationType, TypeDefault] = msgspec.field(default_factory=_BUILT_IN.copy)
+    """What those get who chose nothing: every type, each with all it has. Not among the settings of the start."""
     updated_at: Timestamp | UnsetType = UNSET
     updated_by: UserId | UnsetType = UNSET
     version: Version = 1
 
 
 _NAMES = RuntimeSettings.__struct_fields__
-_ABOUT_THE_CHANGE = ("updated_at", "updated_by", "version")
+_NOT_AT_THE_START = ("notification_defaults", "updated_at", "updated_by", "version")
 
 Changed = Callable[[RuntimeSettings, RuntimeSettings], None]
 """Told of a change: what counted before, and what counts now. Must not raise."""
@@ -42,7 +50,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self._started_with = RuntimeSettings(
-            **{name: getattr(settings, name) for name in _NAMES if name not in _ABOUT_THE_CHANGE}
+            **{name: getattr(settings, name) for name in _NAMES if name not in _NOT_AT_THE_START}
         )
         self.now = self._started_with
         self._listeners: list[Changed] = []
@@ -54,6 +62,11 @@ class Runtime:
     def effective(self, overrides: Overrides) -> RuntimeSettings:
         """What counts with these overrides."""
         changed = {name: value for name in _NAMES if (value := getattr(overrides, name)) is not UNSET}
+        if overrides.notification_defaults is not UNSET:
+            changed["notification_defaults"] = {
+                kind: _filled(overrides.notification_defaults.get(kind, TypeDefault()), built_in)
+                for kind, built_in in _BUILT_IN.items()
+            }
         return msgspec.structs.replace(self._started_with, **changed)
 
     def apply(self, overrides: Overrides) -> RuntimeSettings:
@@ -63,6 +76,13 @@ class Runtime:
             for listener in self._listeners:
                 listener(before, self.now)
         return self.now
+
+
+def _filled(chosen: TypeDefault, built_in: TypeDefault) -> TypeDefault:
+    return TypeDefault(
+        in_app=built_in.in_app if chosen.in_app is UNSET else chosen.in_app,
+        email=built_in.email if chosen.email is UNSET else chosen.email,
+    )
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,6 +30,15 @@ SecretText = Annotated[str, Meta(extra={"secret": True})]
 # `plural` is what a list of them is called.
 HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9.:_-]+$", extra={"plural": "host names"})]
 Origin = Annotated[str, Meta(pattern=r"^https?://[^/\s]+$", extra={"plural": "origins such as https://cms.example"})]
+# `form` is what one of them is called where that says more than its type.
+Site = Annotated[Origin, Meta(extra={"form": "an origin such as https://cms.example"})]
+MailAddress = Annotated[
+    str,
+    Meta(
+        pattern=r"""^([^<>()@,;:"\r\n]+ <[^\s<>@,]+@[A-Za-z0-9.-]+>|[^\s<>@,]+@[A-Za-z0-9.-]+)$""",
+        extra={"form": "a mail address"},
+    ),
+]
 Network = Annotated[str, Meta(extra={"plural": "addresses or networks", "network": True})]
 
 
@@ -102,9 +111,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_pending_seconds: Annotated[
         Seconds, Meta(description="Time that bytes may wait for one slow client before it is closed with 4001.")
     ] = 30
+    max_messages_per_second: Annotated[
+        Positive,
+        Meta(description="Messages of one socket, twice as many at once; more are refused, then closed with 4008."),
+    ] = 100
+    max_topics_per_second_per_user: Annotated[
+        Positive, Meta(description="Topics that one user joins, thirty times as many at once; more are refused.")
+    ] = 20
     stale_seconds: Annotated[
         Seconds, Meta(description="Time without an answer from MongoDB after which live data is reported as stale.")
     ] = 6
+
+    max_requests_per_second_per_user: Annotated[
+        Positive, Meta(description="REST requests of one user, five times as many at once; more get 429.")
+    ] = 100
+    max_requests_at_once_per_user: Annotated[
+        Positive, Meta(description="REST requests of one user that are worked on at once; more wait for their turn.")
+    ] = 8
+    max_requests_per_second_per_address: Annotated[
+        Positive, Meta(description="Requests of all kinds from one address, five times as many at once.")
+    ] = 500
+    max_body_bytes_per_minute_per_user: Annotated[
+        Positive, Meta(description="Bytes that one user sends in bodies of requests; more get 429.")
+    ] = 64 * MEBIBYTE
+    max_body_bytes_per_minute_per_address: Annotated[
+        Positive, Meta(description="The same for all users of one address.")
+    ] = 256 * MEBIBYTE
+    max_idempotency_keys_per_hour_per_user: Annotated[
+        Positive, Meta(description="Idempotency keys that one user sends, each of which is kept for a day.")
+    ] = 20_000
+    max_memory_bytes: Annotated[
+        Positive, Meta(description="Memory of this process above which new requests and connections get 503.")
+    ] = 4096 * MEBIBYTE
 
     history_events: Annotated[Positive, Meta(description="Recent events kept for those who reconnect.")] = 100_000
     history_bytes: Annotated[Positive, Meta(description="Bytes that these events may take.")] = 64 * MEBIBYTE
@@ -115,6 +153,39 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     catch_up_events: Annotated[Positive, Meta(description="Changes that one such read may bring.")] = 50_000
     catch_up_seconds: Annotated[Seconds, Meta(description="Time that one such read may take.")] = 10
     activity_retention_days: Annotated[Days, Meta(description="How long the change log is kept.")] = 400
+
+    notification_retention_days: Annotated[
+        Days, Meta(description="How long a notification is kept once it is read or archived.")
+    ] = 90
+    inbox_max_entries: Annotated[
+        Positive, Meta(description="Notifications that one user has at most; the oldest make room, read ones first.")
+    ] = 1000
+    group_mention_limit: Annotated[
+        Positive, Meta(description="Members of a group who are told at most when the group is mentioned.")
+    ] = 100
+
+    smtp_host: Annotated[
+        str | None, Meta(description="The mail server that takes our mail. Absent: no mail is sent.")
+    ] = None
+    smtp_port: Annotated[int, Meta(ge=1, le=65535, description="Its port: 587 for STARTTLS, 465 for TLS, 25.")] = 587
+    smtp_security: Annotated[
+        Literal["none", "starttls", "tls"],
+        Meta(description="How it is spoken to; with starttls and tls its certificate is checked."),
+    ] = "starttls"
+    smtp_username: Annotated[str | None, Meta(description="Who signs in to it. Absent: nobody does.")] = None
+    smtp_password: Annotated[SecretText | None, Meta(description="The password of that user.")] = None
+    mail_from: Annotated[
+        MailAddress | None,
+        Meta(
+            description="Sender of our mail: an address, or a name and then one in angle brackets. Required for mail."
+        ),
+    ] = None
+    mail_delay_seconds: Annotated[
+        Seconds, Meta(description="Time that a user has to see a notification before it is mailed.")
+    ] = 120
+    public_url: Annotated[
+        Site | None, Meta(description="Where people reach this server, for the links in mails. Required for mail.")
+    ] = None
 
     demo: Annotated[bool, Meta(description="Add demo users and content at the first start. Not for production.")] = (
         False
@@ -136,7 +207,10 @@ _GROUPS = {
     "data_dir": "database",
     "auth_secret": "identity",
     "websockets_enabled": "live updates",
+    "max_requests_per_second_per_user": "limits",
     "history_events": "history",
+    "notification_retention_days": "notifications",
+    "smtp_host": "mail",
     "demo": "operation",
 }
 """The headings of `--help` and of the page of settings, each by the first setting under it."""
@@ -183,12 +257,12 @@ def describe() -> Iterator[Described]:
         )
 
 
-def load(flags: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> Settings:
+def load(flags: Mapping[str, str], environ: Mapping[str, str] = os.environ, *, signing: bool = True) -> Settings:
     """The settings: a flag (by the setting's name, as text) beats a variable, a variable beats the default.
 
     Empty text counts as not given. With the embedded MongoDB and no secret given, the one in `data_dir` is read, or
-    made at the first start. Raises `SettingsError` with the name, the value (unless it is a secret) and what was
-    expected.
+    made at the first start; without `signing` none is needed. Raises `SettingsError` with the name, the value (unless
+    it is a secret) and what was expected.
     """
     known = {setting.variable: setting.name for setting in describe()}
     for variable in environ:
@@ -203,7 +277,9 @@ def load(flags: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> S
         if text:
             values[field.name] = _read(field.type, text, source)
     settings = Settings(**values)
-    if settings.auth_secret:
+    if settings.smtp_host is not None and (settings.mail_from is None or settings.public_url is None):
+        raise SettingsError(f"{PREFIX}MAIL_FROM and {PREFIX}PUBLIC_URL are required with {PREFIX}SMTP_HOST.")
+    if settings.auth_secret or not signing:
         return settings
     if settings.mongodb_uri is not None:
         raise SettingsError(
@@ -233,11 +309,14 @@ def kept_secret(data_dir: Path) -> str:
                     path.hardlink_to(draft)
             finally:
                 draft.unlink()
+        open_to_all = path.stat().st_mode & 0o007
         secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as problem:
         raise SettingsError(f"The secret {path} can be neither read nor made: {problem}") from None
     if len(secret) < 32:
         raise SettingsError(f"The secret in {path} is shorter than 32 characters. Remove the file to have one made.")
+    if open_to_all:
+        raise SettingsError(f"Everybody on this machine may read or write the secret {path}. Run: chmod 600 {path}")
     return secret
 
 
@@ -297,7 +376,7 @@ def _type_text(shape: Any) -> str:
     bare = _bare(shape)
     words = {int: "integer", str: "text", bool: "true or false", Path: "path", float: "number"}
     if bare in words:
-        text = words[bare]
+        text = _extra(shape, "form") or words[bare]
     elif typing.get_origin(bare) is Literal:
         text = "one of " + ", ".join(typing.get_args(bare))
     elif typing.get_origin(bare) is tuple:

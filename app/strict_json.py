@@ -19,7 +19,17 @@ T = TypeVar("T")
 MAX_DEPTH = 20
 _PARSER_DEPTH = 200
 """Deeper than this is not even parsed; in between, the answer can say where."""
-_PLACE = re.compile(r"^(.*?)(?: - at `(.*)`)?$", re.DOTALL)
+MAX_MARKS = 30
+"""Combining marks in a row, as in Unicode's Stream-Safe Text Format (UAX #15, 13). They have to be put in order, and
+the time for that grows with the square of their number: those of a body of 256 KiB would take half a minute."""
+_NO_LETTERS = re.compile(rf"[^\w\x00-\x7f]{{{MAX_MARKS + 1},}}")
+"""Where more of them may be. No mark is a letter or a digit."""
+_COMPOSED_MARKS = "\u0f73\u0f75\u0f81"
+"""Three that are no marks by themselves, and become two each where text is taken apart."""
+_KEY_SHOWN = 40
+"""Characters of a key in the path of what is wrong. The path is made for every value, and a key can be very long."""
+_PLACE = re.compile(r"^(.*?)(?:(?: -|,) at `(?:key` in `)?(.*)`)?$", re.DOTALL)
+"""Message and place of a complaint: msgspec's own, or one of a `__post_init__` that ends with a field of the root."""
 
 
 def parse(body: bytes | str) -> Any:
@@ -38,16 +48,21 @@ def parse(body: bytes | str) -> Any:
     return _checked(value, "$")
 
 
-def convert(value: Any, shape: type[T]) -> T:
-    """`value` as `shape`. Raises `Invalid` with the path and the reason of the first thing that does not fit."""
+def convert(value: Any, shape: type[T], *, at: str = "$") -> T:
+    """`value`, which stands at `at`, as `shape`.
+
+    Raises `Invalid` with the path and the reason of the first thing that does not fit.
+    """
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as problem:
         match = _PLACE.match(str(problem))
         message, path = (match[1], match[2]) if match else (str(problem), None)
+        path = f"$.{path}" if path and not path.startswith("$") else path
+        place = at + (path or "$")[1:]
         raise Invalid(
-            f"{message} at {path or '$'}." if path else f"{message}.",
-            errors=(FieldError(path or "$", message),),
+            f"{message} at {place}." if path else f"{message}.",
+            errors=(FieldError(place, message),),
         ) from None
 
 
@@ -80,7 +95,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _checked(value: Any, path: str, depth: int = 0) -> Any:
     """`value` with all its text normalised. Raises `Invalid` for what cannot be stored or sent on."""
     if isinstance(value, str):
-        return _text(value, path)
+        return normal(value, path)
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int):
@@ -95,10 +110,11 @@ def _checked(value: Any, path: str, depth: int = 0) -> Any:
         _refuse(path, f"Expected at most {MAX_DEPTH} levels of nesting")
     if isinstance(value, list):
         return [_checked(entry, f"{path}[{index}]", depth + 1) for index, entry in enumerate(value)]
-    return {_text(key, path): _checked(entry, f"{path}.{key}", depth + 1) for key, entry in value.items()}
+    return {normal(key, path): _checked(entry, f"{path}.{key[:_KEY_SHOWN]}", depth + 1) for key, entry in value.items()}
 
 
-def _text(value: str, path: str) -> str:
+def normal(value: str, path: str) -> str:
+    """Text that can be kept, in NFC. Raises `Invalid`, with the path of it, for any other."""
     if value.isascii():
         if "\0" in value:
             _refuse(path, "Expected text without NUL")
@@ -109,7 +125,19 @@ def _text(value: str, path: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError:
         _refuse(path.encode("utf-8", "replace").decode(), "Expected text without lone surrogates")
+    for run in _NO_LETTERS.findall(value):
+        if _has_many_marks(run):
+            _refuse(path, f"Expected at most {MAX_MARKS} combining marks in a row")
     return unicodedata.normalize("NFC", value)
+
+
+def _has_many_marks(text: str) -> bool:
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) or character in _COMPOSED_MARKS else 0
+        if marks > MAX_MARKS:
+            return True
+    return False
 
 
 def _refuse(path: str, message: str) -> NoReturn:

@@ -103,10 +103,10 @@ class Tokens:
         self._check(claims)
         return msgspec.structs.replace(
             claims,
-            name=_fit(claims.name and unicodedata.normalize("NFC", claims.name.strip()), Name),
+            name=_fit(claims.name and _normal(claims.name.strip()), Name),
             email=_fit(claims.email, Email),
-            # A group that cannot be named in a project's members gives nothing.
-            roles=[role for role in claims.roles or () if _fit(role, GroupName) is not None],
+            # In the normal form that members are stored in. What cannot be named there gives nothing.
+            roles=[role for text in claims.roles or () if (role := _fit(_normal(text), GroupName)) is not None],
         )
 
     def _verified(self, token: str, header: Mapping[str, Any]) -> bytes:
@@ -208,6 +208,10 @@ def _check_kind(header: Mapping[str, Any], payload: Mapping[str, Any]) -> None:
         raise Unauthenticated("This is no access token.")
     if not said_to_be_access and any(claim in payload for claim in _ID_TOKEN_CLAIMS):
         raise Unauthenticated("This is an ID token, not an access token.")
+
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _fit(text: str | None, shape: Any) -> str | None:

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UnsetType
 from pymongo.errors import OperationFailure
 
 from app.changes import access_of
-from app.hub import FRAME_BYTES, PROJECTS
+from app.hub import FRAME_BYTES
 from app.permissions import Identity, project_role
-from app.position import Position
 from app.protocol import SNAPSHOT_PART, Frame, Snapshot, push
-from models.errors import Busy, Invalid, NotFound
+from app.topics import INBOX, NO_PROJECT, PROJECTS
+from models.errors import Busy, NotFound
+from models.notification import Notification
 from models.project import ProjectAccess, visible_to
-from models.snapshot import NotYet, ProjectSnapshot, SnapshotStore
+from models.snapshot import InboxSnapshot, NotYet, ProjectSnapshot, SnapshotStore
 
-INBOX = "inbox"
 T = TypeVar("T")
 
 PATIENCE_TRIES, PATIENCE_SECONDS = 40, 0.25
 _SNAPSHOT_UNAVAILABLE = 246
 READS_AT_ONCE = 8
 """Snapshots read at the same time, so that a storm of subscribers leaves the database to the others."""
-
-_PROJECT_TOPIC = re.compile(r"project:([A-Za-z0-9_-]{1,64})\Z")
-_NO_PROJECT = "There is no such project, or you may not see it."
+READS_OF_ONE_USER = 2
+"""Of these, so that whoever asks for a hundred large projects waits for their own."""
 
 
 class View(msgspec.Struct, kw_only=True):
@@ -42,28 +42,43 @@ class View(msgspec.Struct, kw_only=True):
 class Views:
     """All snapshots of the process."""
 
-    def __init__(self, snapshots: SnapshotStore, *, here: Callable[[], Position]) -> None:
-        """`here`: what listeners have been told up to now."""
-        self._snapshots, self._here = snapshots, here
+    def __init__(self, snapshots: SnapshotStore) -> None:
+        self._snapshots = snapshots
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._shared: dict[str, _SharedRead] = {}
+        self._users: dict[str, _Places] = {}
 
     async def of(self, topic: str, identity: Identity) -> View:
         """The snapshot of a topic for a caller. Raises `NotFound` where there is none for them."""
         if topic == INBOX:
-            frames = _frames(topic, [], ("notifications",), counts={"unseen": 0, "unread": 0, "seq": 0})
-            return View(time=self._here().time, frames=frames)
+            async with self._reading(identity):
+                inbox = await _patiently(lambda: self._snapshots.inbox(identity.user_id))
+            told = [("notifications", entry) for entry in inbox.notifications if _may_see(identity, entry, inbox)]
+            return View(time=inbox.time, frames=_frames(topic, told, ("notifications",), counts=inbox.counts))
         if topic == PROJECTS:
-            async with self._reads:
+            async with self._reading(identity):
                 visible = visible_to(identity.user_id, identity.groups, sees_everything=identity.sees_everything)
                 time, projects = await _patiently(lambda: self._snapshots.projects(visible))
             return View(time=time, frames=_frames(topic, [("projects", one) for one in projects], ("projects",)))
-        view = await self._shared_view(topic, topic.removeprefix("project:"))
+        view = await self._shared_view(topic, topic.removeprefix("project:"), identity)
         if view.access is None or project_role(identity, view.access) is None:
-            raise NotFound(_NO_PROJECT)
+            raise NotFound(NO_PROJECT)
         return view
 
-    async def _shared_view(self, topic: str, project_id: str) -> View:
+    @contextlib.asynccontextmanager
+    async def _reading(self, identity: Identity) -> AsyncIterator[None]:
+        """A place to read from."""
+        places = self._users.setdefault(identity.user_id, _Places())
+        places.users += 1
+        try:
+            async with places.free, self._reads:
+                yield
+        finally:
+            places.users -= 1
+            if places.users == 0:
+                del self._users[identity.user_id]
+
+    async def _shared_view(self, topic: str, project_id: str, identity: Identity) -> View:
         """One read serves everyone who joined before it began: a thousand returning editors cost two reads."""
         shared = self._shared.setdefault(topic, _SharedRead())
         ticket = shared.tickets
@@ -73,7 +88,7 @@ class Views:
             async with shared.lock:
                 if shared.view is None or shared.served < ticket:
                     shared.served = shared.tickets - 1
-                    async with self._reads:
+                    async with self._reading(identity):
                         snapshot = await _patiently(lambda: self._snapshots.project(project_id))
                     shared.view = View(
                         time=snapshot.time,
@@ -101,13 +116,26 @@ async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
     raise Busy("The database is being set up.", retry_after=2.0)
 
 
-def check_topic(topic: str) -> None:
-    """Raises `NotFound` for a project that cannot be, `Invalid` for what is no topic at all."""
-    if topic in (PROJECTS, INBOX) or _PROJECT_TOPIC.match(topic):
-        return
-    if topic.startswith("project:"):
-        raise NotFound(_NO_PROJECT)
-    raise Invalid("There is no such topic; there are project:<id>, projects and inbox.")
+def _may_see(identity: Identity, entry: Notification, inbox: InboxSnapshot) -> bool:
+    """Whether an entry is about what its owner may still see; otherwise it is on its way out of the inbox.
+
+    By the rights as of the snapshot: with older ones, what was told just after a right was given would never be seen.
+    """
+    project_id = entry.subject.project_id
+    if isinstance(project_id, UnsetType):
+        return True
+    access = inbox.projects.get(project_id)
+    return access is not None and project_role(identity, access) is not None
+
+
+class _Places:
+    """Those of one user."""
+
+    __slots__ = ("free", "users")
+
+    def __init__(self) -> None:
+        self.free = asyncio.Semaphore(READS_OF_ONE_USER)
+        self.users = 0
 
 
 class _SharedRead:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
@@ -17,10 +16,10 @@ import msgspec
 from app.access import Membership, require_on_server
 from app.auth import Credentials
 from app.permissions import NEEDED_ROLE, Action, Identity
-from app.strict_json import convert, parse
+from app.strict_json import convert, normal, parse
 from handlers.idempotent import once
 from handlers.operation import BODY_LIMIT, BULK_BODY_LIMIT, Edge, Operation, Query, list_query
-from handlers.refusing import Handler, StreamedHandler, UnknownPathHandler, same_origin
+from handlers.refusing import Handler, StreamedHandler, UnknownPathHandler
 from models import errors
 from models.errors import Refusal
 from models.etag import Precondition, digest, document_etag, if_match, opaque_tags
@@ -37,7 +36,6 @@ __all__ = [
     "Query",
     "UnknownPathHandler",
     "list_query",
-    "same_origin",
 ]
 
 T = TypeVar("T")
@@ -55,6 +53,8 @@ class ApiHandler(StreamedHandler):
     """The base of the REST handlers."""
 
     operations: ClassVar[Mapping[str, Operation]] = {}
+    live: ClassVar[bool] = False
+    """Whether it holds a connection open: then a cookie is good for our own pages only, though nothing is changed."""
 
     identity: Identity | None
     member: Membership
@@ -93,18 +93,24 @@ class ApiHandler(StreamedHandler):
         await super().prepare()
 
     async def check(self) -> None:
-        self.check_host()
         self.allow_trusted_origin()
+        await self.check_edge()
         if self.request.method == "OPTIONS":
             return
         operation = self.operation
         credentials = await self.identify()
         self.identity = credentials.identity
-        if credentials.by_cookie and self.request.method not in ("GET", "HEAD") and not same_origin(self.request):
+        if self.identity is not None:
+            user_id = self.identity.user_id
+            await self.admit(lambda visit: visit.recognise(user_id))
+            self.tell()
+        if credentials.by_cookie and self.request.method not in ("GET", "HEAD") and not self.is_of_own_page():
             # A cookie alone does not prove that the user meant it: another site's page may have sent it along.
             raise errors.CrossOrigin(
                 "With a session cookie, a change needs Origin or Sec-Fetch-Site of this site. Programs use a bearer."
             )
+        if credentials.by_cookie and self.live and self.is_of_another_site():
+            raise errors.CrossOrigin("With a session cookie, live updates are for this server's own pages.")
         if self.identity is None and operation.action is not Action.ANYONE:
             raise errors.Unauthenticated
         self._check_path()
@@ -120,6 +126,7 @@ class ApiHandler(StreamedHandler):
                 raise self._over_limit()
 
     def data_received(self, chunk: bytes) -> None:
+        super().data_received(chunk)
         operation = self.operations.get(self.request.method or "")
         if operation is None or operation.body is None or self._too_large:
             return
@@ -170,7 +177,8 @@ class ApiHandler(StreamedHandler):
     def query(self, name: str, default: Any = None) -> Any:
         """One query argument, read as its entry in the operation says. Raises `Invalid`."""
         declared = next(query for query in self.operation.query if query.name == name)
-        values = self.get_query_arguments(name, strip=False)
+        # As it was sent: Tornado's own reading makes spaces of control characters, and would hide a NUL.
+        values = [self.decode_argument(value, name) for value in self.request.query_arguments.get(name, ())]
         if not values:
             if declared.required:
                 missing = errors.FieldError(f"?{name}", "missing")
@@ -180,7 +188,7 @@ class ApiHandler(StreamedHandler):
             raise errors.Invalid(f"The query argument {name!r} is given twice.")
         try:
             # In the normal form that bodies are stored in, so that a filter finds what it names.
-            return msgspec.convert(unicodedata.normalize("NFC", values[0]), declared.shape, strict=False)
+            return msgspec.convert(normal(values[0], f"?{name}"), declared.shape, strict=False)
         except msgspec.ValidationError as problem:
             raise errors.Invalid(
                 f"The query argument {name!r}: {problem}.", errors=(errors.FieldError(f"?{name}", str(problem)),)
@@ -260,7 +268,7 @@ class ApiHandler(StreamedHandler):
     def reply_at_position(self, value: Any, position: str) -> None:
         """Answer with what may be polled: its `position` is told in a header too, and does not count for the ETag."""
         self.set_header("Copydesk-Position", position)
-        self.set_header("X-Poll-Interval", f"{self.edge.settings.poll_seconds:g}")
+        self.set_header("X-Poll-Interval", f"{self.edge.runtime.now.poll_seconds:g}")
         self.reply(value, etag="body", without=("position",))
 
     def _not_modified(self) -> bool:
@@ -274,11 +282,7 @@ class ApiHandler(StreamedHandler):
 def _framed(verb: Verb) -> Verb:
     """A verb's method with what comes between the arrival of the body and the answer."""
 
-    @functools.wraps(verb)
-    async def framed(self: ApiHandler, **path: str) -> None:
-        if self._too_large:
-            raise self._over_limit()
-        self.request.body = bytes(self._body)
+    async def done(self: ApiHandler, **path: str) -> None:
         key = self.request.headers.get("Idempotency-Key")
         if key is None or not self.operation.idempotent:
             await verb(self, **path)
@@ -289,5 +293,17 @@ def _framed(verb: Verb) -> Verb:
             await verb(self, **path)
 
         await once(self, key, self.caller.user_id, work)
+
+    @functools.wraps(verb)
+    async def framed(self: ApiHandler, **path: str) -> None:
+        if self._too_large:
+            raise self._over_limit()
+        self.request.body = bytes(self._body)
+        if self.identity is None or self.live:
+            await done(self, **path)
+            return
+        # Not before the body is there: what trickles in would take the turns of all else that its user does.
+        async with self.edge.admission.turns.turn(self.identity.user_id):
+            await done(self, **path)
 
     return framed

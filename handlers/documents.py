@@ -71,7 +71,7 @@ class DocsHandler(StreamedHandler):
         )
 
     async def check(self) -> None:
-        self.check_host()
+        await self.check_edge()
         if self.request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{(self.request.method or '')[:20]} is not available here.")
 

@@ -7,7 +7,6 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Annotated, ClassVar
 
 import structlog
@@ -16,18 +15,18 @@ from tornado.httputil import format_timestamp
 from tornado.iostream import StreamClosedError
 
 from app.connections import Connections
+from app.conversation import Expiry
 from app.follower import Follower, Sources
 from app.metrics import Transport
-from app.permissions import Action, Identity
+from app.permissions import Action
 from app.polling import Poll, Polled
 from app.position import Position
-from app.protocol import MAX_TOPICS, CloseCode, ErrorPush, Frame, TokenExpiring, error_body, push
+from app.protocol import MAX_TOPICS, CloseCode, ErrorPush, Frame, error_body, push
 from app.runtime import Runtime
 from handlers.base import ApiHandler, Edge, Operation, Query
-from handlers.outbox import Outbox
+from handlers.outbox import Outbox, OutboxConnection
 from models import errors
 from models.errors import Refusal
-from models.fields import stamp
 
 log = structlog.get_logger("copydesk.events")
 
@@ -44,7 +43,7 @@ TOPICS = Query(
     required=True,
 )
 SINCE = Query(name="since", shape=Since, summary="The position from which to go on.")
-_REFUSALS = (errors.RateLimited, errors.Unavailable, errors.Unauthenticated, errors.Invalid)
+_REFUSALS = (errors.RateLimited, errors.Unavailable, errors.Unauthenticated, errors.CrossOrigin, errors.Invalid)
 
 
 def _topics(text: str) -> list[str]:
@@ -54,7 +53,7 @@ def _topics(text: str) -> list[str]:
     return topics
 
 
-class EventStreamHandler(ApiHandler):
+class EventStreamHandler(OutboxConnection, ApiHandler):
     """GET /api/v1/events/stream. Implements `app.connections.Connection`."""
 
     route = "/api/v1/events/stream"
@@ -72,6 +71,7 @@ class EventStreamHandler(ApiHandler):
         )
     }
     transport: Transport = "sse"
+    live = True
     heard_at = float("inf")
 
     def initialize(
@@ -86,28 +86,31 @@ class EventStreamHandler(ApiHandler):
         super().initialize(edge=edge)
         self.sources, self.connections, self.runtime, self.ready = sources, connections, runtime, ready
         self.opened_at = time.time()
-        self._outbox: Outbox | None = None
-        self._closing = False
 
     async def get(self) -> None:
         topics = _topics(self.query("topics"))
         since = self.request.headers.get("Last-Event-ID") or self.query("since")
         snapshot = self.query("snapshot", default=True)
         identity = self.caller
-        self.address = self.edge.authenticator.proxies.origin(self.request).address
+        self.address = self.origin.address
         if not self.ready():
             raise errors.Unavailable("This server is not ready yet, or is stopping.", retry_after=2.0)
+        self.edge.admission.join(identity.user_id, len(topics))
         self.connections.check_room(self.address, identity)
         self._open()
-        self.follower = Follower(self.sources, identity, deliver=self._deliver, room=self._room, close=self.leave)
+        self.follower = Follower(self.sources, identity, deliver=self._deliver, room=self.room, close=self.leave)
         self.connections.add(self)
-        self.connections.admit(self, identity)
-        timers = self._watch_expiry(identity)
+        self.connections.admit(self, identity, paced=True)
+        expiry = Expiry(
+            identity.expires_at,
+            announce=lambda frame: self._deliver(frame, None),
+            expire=lambda: self.leave(CloseCode.TOKEN_EXPIRED),
+            later=asyncio.get_running_loop().call_later,
+        )
         try:
             await self.follower.run(topics, since=since, snapshot=snapshot)
         finally:
-            for timer in timers:
-                timer.cancel()
+            expiry.cancel()
             self.follower.stop()
             self.connections.remove(self)
             self._end()
@@ -145,20 +148,12 @@ class EventStreamHandler(ApiHandler):
     def topics(self) -> list[str]:
         return self.follower.topics
 
-    @property
-    def pending_bytes(self) -> int:
-        return 0 if self._outbox is None else self._outbox.pending_bytes
-
-    @property
-    def blocked_seconds(self) -> float:
-        return 0.0 if self._outbox is None or self._closing else self._outbox.blocked_seconds
-
     def send(self, frame: Frame) -> None:
         """A frame that is not of a topic: a ping, or that the server is going."""
         if frame.name == "ping":
             # Its position is the hub's: what came before it is told first.
             self._deliver(frame, self.follower.caught_up())
-            self._write(b":\n\n")
+            self.put(b":\n\n")
         else:
             self._deliver(frame, None)
 
@@ -184,29 +179,7 @@ class EventStreamHandler(ApiHandler):
 
     def _deliver(self, frame: Frame, position: Position | None) -> None:
         mark = b"" if position is None else b"id: " + self.sources.encode(position).encode() + b"\n"
-        self._write(b"event: " + frame.name.encode() + b"\n" + mark + b"data: " + frame.payload + b"\n\n")
-
-    def _write(self, data: bytes) -> None:
-        if self._outbox is not None and not self._closing:
-            self.connections.frames_out += 1
-            self.connections.bytes_out += len(data)
-            self._outbox.send(data)
-
-    async def _room(self) -> bool:
-        return self._outbox is not None and await self._outbox.room()
-
-    def _watch_expiry(self, identity: Identity) -> list[asyncio.TimerHandle]:
-        left = identity.expires_at - time.time()
-        if left > 86_400 * 365:
-            return []
-        loop = asyncio.get_running_loop()
-        expires_at = stamp(datetime.fromtimestamp(identity.expires_at, UTC))
-        return [
-            loop.call_later(max(0.0, left), self.leave, CloseCode.TOKEN_EXPIRED),
-            loop.call_later(
-                max(0.0, left - 60.0), lambda: self._deliver(push(TokenExpiring(expires_at=expires_at)), None)
-            ),
-        ]
+        self.put(b"event: " + frame.name.encode() + b"\n" + mark + b"data: " + frame.payload + b"\n\n")
 
     def _gone(self) -> None:
         self._closing = True
@@ -254,6 +227,7 @@ class EventPollHandler(ApiHandler):
             refusals=_REFUSALS,
         )
     }
+    live = True
 
     def initialize(self, *, edge: Edge, sources: Sources, connections: Connections, ready: Callable[[], bool]) -> None:
         super().initialize(edge=edge)
@@ -265,13 +239,15 @@ class EventPollHandler(ApiHandler):
         if not self.ready():
             raise errors.Unavailable("This server is not ready yet, or is stopping.", retry_after=2.0)
         self._poll = Poll(self.sources, self.caller)
-        self.connections.polls.add(self._poll)
+        self.connections.begin_poll(self._poll)
         try:
             answer = await self._poll.answer(
                 topics, since=self.query("since"), wait_seconds=self.query("wait", default=0.0)
             )
         finally:
-            self.connections.polls.discard(self._poll)
+            self.connections.end_poll(self._poll)
+        # Who was signed out or disabled meanwhile is told that, and nothing that happened after it.
+        await self.edge.authenticator.confirm(self.caller)
         self.reply(answer)
 
     def on_connection_close(self) -> None:

@@ -21,6 +21,7 @@ async def once(handler: Handler, key: str, user_id: str, work: Callable[[MakeId]
     Kept are answers of 2xx, 409 and 422. `work` gets the ids of what it creates from the key, so a second attempt after
     a crash finds its own documents. Raises what `work` raises, and what claiming the key raises.
     """
+    handler.edge.admission.key(user_id)
     claimed = await handler.edge.idempotency.claim(
         user_id=user_id,
         method=handler.request.method or "",
@@ -33,7 +34,8 @@ async def once(handler: Handler, key: str, user_id: str, work: Callable[[MakeId]
         for name, value in claimed.headers.items():
             handler.set_header(name, value)
         handler.set_header("Idempotency-Replayed", "true")
-        handler.write(claimed.body)
+        if claimed.body:  # an answer of 204 may not even be told to have none
+            handler.write(claimed.body)
         return
     try:
         await work(claimed.make_id)

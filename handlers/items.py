@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from msgspec import UnsetType
 
-from app.permissions import Action, may, project_role
+from app.access import NOWHERE
+from app.permissions import Action, may
 from app.strict_json import convert, parse
 from handlers.base import BODY_LIMIT, BULK_BODY_LIMIT, ApiHandler, Edge, Operation, Query, list_query
-from models.bulk import BULK_LIMIT, BulkAnswer, NewItems, StatusChange, refuse_repeats
-from models.errors import Conflict, DuplicateContent, Forbidden, StaleVersion, TooLarge
+from models.bulk import BULK_LIMIT, BulkAnswer, Entries, NewItems, StatusChange, refuse_repeats
+from models.errors import Conflict, DuplicateContent, Forbidden, Invalid, StaleVersion, TooLarge
 from models.fields import ShortText, UserId
 from models.item import PUBLISHER_STATUSES, Item, ItemPatch, Language, NewItem, Status
 from models.item_store import CONTENT_SORT, DEFAULT_SORT, SORTS, ItemFilter, ItemStore
 from models.page import Page, SearchText, sort_names
+from models.revision import stored
 
 
 class ItemsBaseHandler(ApiHandler):
@@ -27,8 +29,7 @@ class ItemsBaseHandler(ApiHandler):
 
     async def may_see(self, project_id: str) -> bool:
         """Whether the caller may know of a project other than the one in the path."""
-        access = await self.edge.access.of(project_id)
-        return access is not None and project_role(self.caller, access) is not None
+        return await self.edge.access.sees(self.caller, project_id)
 
     def check_may_set(self, *statuses: Status | UnsetType) -> None:
         """Refuse a publisher's status from whom is none, also where the item has it already. Raises `Forbidden`."""
@@ -80,7 +81,7 @@ class ItemsHandler(ItemsBaseHandler):
     async def post(self, project_id: str) -> None:
         body = parse(self.request.body)
         if isinstance(body, dict) and "items" in body:
-            await self._add_many(project_id, convert(body, NewItems).items)
+            await self._add_many(project_id, convert(body, Entries).items)
             return
         if len(self.request.body) > BODY_LIMIT:
             raise TooLarge(f"The body of one item may have {BODY_LIMIT} bytes.")
@@ -91,15 +92,30 @@ class ItemsHandler(ItemsBaseHandler):
         )
         self.reply(item, status=201, location=f"/api/v1/projects/{project_id}/items/{item.id}", etag="document")
 
-    async def _add_many(self, project_id: str, new: list[NewItem]) -> None:
-        """Refuse all where a part breaks the rules of the call; otherwise each item has a result of its own."""
-        contents = ((entry.content.id, entry.content.version, entry.language) for entry in new)
-        refuse_repeats(contents, path="$.items", what="content, version and language")
-        self.check_may_set(*(entry.status for entry in new))
-        outcomes = await self.items.create_many(
-            project_id, new, by=self.caller.user_id, make_id=self.make_id, may_see=self.may_see
+    async def _add_many(self, project_id: str, entries: list[Any]) -> None:
+        """Refuse all where a part breaks the rules of the call; otherwise each entry has a result of its own."""
+        read = [_new_item(entry, at=f"$.items[{index}]") for index, entry in enumerate(entries)]
+        contents = (
+            (new.content.id, new.content.version, new.language) if isinstance(new, NewItem) else index
+            for index, new in enumerate(read)
         )
-        self.reply(BulkAnswer.of(outcomes, done=201))
+        refuse_repeats(contents, path="$.items", what="content, version and language")
+        fitting = [new for new in read if isinstance(new, NewItem)]
+        self.check_may_set(*(new.status for new in fitting))
+        added = await self.items.create_many(
+            project_id, fitting, by=self.caller.user_id, make_id=self.make_id, may_see=self.may_see
+        )
+        results = iter(added)
+        self.reply(BulkAnswer.of([next(results) if isinstance(new, NewItem) else new for new in read], done=201))
+
+
+def _new_item(entry: Any, *, at: str) -> NewItem | Invalid:
+    try:
+        new = convert(entry, NewItem, at=at)
+        stored(new)  # refuses a time that MongoDB cannot keep, which would otherwise refuse all entries
+    except Invalid as refusal:
+        return refusal
+    return new
 
 
 class ItemHandler(ItemsBaseHandler):
@@ -180,6 +196,6 @@ class ContentItemsHandler(ItemsBaseHandler):
     async def get(self) -> None:
         content_id = self.query("content_id")
         request = self.page_request(default_sort=CONTENT_SORT)
-        holders = await self.items.holders(content_id)
+        holders = await self.items.holders(content_id) or [NOWHERE]
         visible = [project_id for project_id in holders if await self.may_see(project_id)]
         self.reply_page(await self.items.content_page(content_id, visible, request))

@@ -8,9 +8,11 @@ from typing import Any, Literal
 import msgspec
 
 from app.access import Access
+from app.admission import Admission
 from app.auth import Authenticator
 from app.metrics import Metrics
 from app.permissions import Action
+from app.runtime import Runtime
 from app.settings import Settings
 from models.errors import Refusal
 from models.fields import Ids
@@ -58,6 +60,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     body_limit: int = BODY_LIMIT
     idempotent: bool = False
     """Whether `Idempotency-Key` is honoured: every POST but the sign-in."""
+    creates: bool = False
+    """Whether it answers 201 where it made what was not there, and `status` otherwise."""
+    headers: tuple[str, ...] = ()
+    """Headers of every successful answer beyond those that follow from its kind; described in `app.openapi_parts`."""
     refusals: tuple[type[Refusal], ...] = ()
     """What it may refuse beyond what every operation may."""
     media_type: str = "application/json"
@@ -74,3 +80,5 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True):
     ids: Ids
     position: Callable[[], str]
     """The position of the relay now, as clients see it."""
+    runtime: Runtime
+    admission: Admission

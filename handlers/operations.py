@@ -33,8 +33,8 @@ class Health(msgspec.Struct, kw_only=True):
 class ProbeHandler(ApiHandler):
     """What a probe asks: by whatever name it reached us, and without asking who it is, for that may need MongoDB."""
 
-    def check_host(self) -> None:
-        """Probes use addresses; and there is nothing here that a foreign page could gain."""
+    async def check_edge(self) -> None:
+        """Probes use addresses, and are answered when nobody else is: what they find out is how busy we are."""
 
     async def identify(self) -> Credentials:
         """Whoever asks gets the same answer."""
@@ -188,7 +188,7 @@ class DiagnosticsHandler(ApiHandler):
         self.runtime, self.available = runtime, available
 
     async def get(self) -> None:
-        request, origin = self.request, self.edge.authenticator.proxies.origin(self.request)
+        request, origin = self.request, self.origin
         forwarding, upgrade = self._arrived(FORWARDING_HEADERS), self._arrived(UPGRADE_HEADERS)
         offered = transports(self.runtime.now, self.available)
         missing = _missing_of_upgrade(upgrade, request.version)

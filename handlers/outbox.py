@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 from tornado.iostream import IOStream, StreamClosedError
 
+from app.connections import Connections
+from handlers import straight
+
 CHUNK = 64 * 1024
 """How much is handed to the stream at once; what the client has not read of it counts as waiting until all is gone."""
 LITTLE = 128 * 1024
@@ -21,11 +24,13 @@ class Outbox:
     __slots__ = (
         "_blocked_since",
         "_clock",
+        "_free",
         "_in_flight",
         "_max_bytes",
         "_queue",
         "_queued_bytes",
         "_shut",
+        "_straight",
         "_stream",
         "_too_slow",
         "_waiters",
@@ -41,7 +46,10 @@ class Outbox:
     ) -> None:
         """`max_bytes` is asked each time, because an admin may change it."""
         self._stream, self._max_bytes, self._too_slow, self._clock = stream, max_bytes, too_slow, clock
-        self._queue: deque[tuple[float, bytes]] = deque()
+        self._straight = self._free = straight.can_take(stream)
+        # `_free`: nothing waits, and nothing forbids to go straight to the socket. One question for each frame.
+        self._queue: deque[tuple[float, bytes]] | None = None
+        """None while nothing has ever had to wait: an empty one takes more memory than all of this."""
         self._queued_bytes = 0
         self._in_flight = 0
         self._blocked_since: float | None = None
@@ -60,11 +68,18 @@ class Outbox:
 
     def send(self, data: bytes) -> None:
         """Send now, or as soon as the client reads. Never blocks or raises."""
+        if self._free:
+            taken = straight.send(self._stream, data)
+            if taken < len(data):
+                self._write(memoryview(data)[taken:], self._clock())
+            return
         if self._shut:
             return
         if not self._in_flight and not self._queue:
             self._write(data, self._clock())
             return
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append((self._clock(), data))
         self._queued_bytes += len(data)
         if self.pending_bytes > self._max_bytes():
@@ -74,7 +89,8 @@ class Outbox:
     def shut(self) -> None:
         """Forget what waits and take no more: the connection is about to end."""
         self._shut = True
-        self._queue.clear()
+        self._free = False
+        self._queue = None
         self._queued_bytes = 0
         self._release()
 
@@ -86,7 +102,7 @@ class Outbox:
             await waiter
         return not self._shut
 
-    def _write(self, data: bytes, since: float) -> None:
+    def _write(self, data: bytes | memoryview, since: float) -> None:
         """Hand over what has been waiting since then."""
         try:
             written = self._stream.write(data)
@@ -95,6 +111,7 @@ class Outbox:
             return
         if self._stream.writing():
             self._in_flight = len(data)
+            self._free = False
             self._blocked_since = since
             written.add_done_callback(self._written)
 
@@ -115,6 +132,7 @@ class Outbox:
             if not self._in_flight and self._queue:
                 # The socket took it all at once: go on, but let others have their turn.
                 asyncio.get_running_loop().call_soon(self._written, written)
+        self._free = self._straight and not (self._shut or self._in_flight or self._queue)
         if self.pending_bytes <= LITTLE:
             self._release()
 
@@ -123,3 +141,32 @@ class Outbox:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+class OutboxConnection:
+    """What every handler that holds a connection open has of `app.connections.Connection`."""
+
+    connections: Connections
+    _outbox: Outbox | None = None
+    _closing = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait for the client to read them."""
+        return 0 if self._outbox is None else self._outbox.pending_bytes
+
+    @property
+    def blocked_seconds(self) -> float:
+        """How long the oldest of them has been waiting; 0 for a connection that is being closed."""
+        return 0.0 if self._outbox is None or self._closing else self._outbox.blocked_seconds
+
+    def put(self, data: bytes) -> None:
+        """Send, and count it. Never blocks or raises."""
+        if self._outbox is not None and not self._closing:
+            self.connections.frames_out += 1
+            self.connections.bytes_out += len(data)
+            self._outbox.send(data)
+
+    async def room(self) -> bool:
+        """Wait until little is waiting to be sent; False when the connection is gone."""
+        return self._outbox is not None and await self._outbox.room()

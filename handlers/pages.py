@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tornado import web
+from tornado.template import Loader
 
 from handlers.base import Edge, Handler
 from models.errors import MethodNotAllowed, NotFound, Refusal
 
 _FOLDER = Path(__file__).parent
+_STATIC = _FOLDER / "static"
 # Not the machine's own table: a browser refuses a module whose type that table gets wrong.
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -21,6 +24,7 @@ _TYPES = {
     ".ts": "text/plain; charset=utf-8",
 }
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
+_IMPORT = re.compile(r'(?:^import|\bfrom) "\./([a-z0-9.-]+)"', re.MULTILINE)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9]+)+\Z")
 
 
@@ -33,8 +37,8 @@ class FileHandler(web.StaticFileHandler, Handler):
         super(web.StaticFileHandler, self).initialize(edge=edge)
         self.root, self.default_filename = str(self.folder), None
 
-    def prepare(self) -> None:
-        self.check_host()
+    async def prepare(self) -> None:
+        await self.check_edge()
         if self.request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{(self.request.method or '')[:20]} is not available here.")
 
@@ -60,6 +64,7 @@ class FileHandler(web.StaticFileHandler, Handler):
     def set_extra_headers(self, path: str) -> None:
         self.set_header("Cache-Control", "no-cache")
         # Pages of other sites may load the client module where they may use the API.
+        self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
         origin = self.request.headers.get("Origin")
         self.set_header("Vary", "Origin")
         if origin in self.edge.settings.trusted_origins:
@@ -75,7 +80,7 @@ class StaticHandler(FileHandler):
     """GET /static/{path}"""
 
     route = "/static/{path}"
-    folder = _FOLDER / "static"
+    folder = _STATIC
 
     async def get(self, path: str, include_body: bool = True) -> None:
         if not _NAME.match(path) or Path(path).suffix not in _TYPES:
@@ -83,23 +88,62 @@ class StaticHandler(FileHandler):
         await super().get(path, include_body)
 
 
-class PageHandler(FileHandler):
-    """GET /: the one page; the views in it are told apart by the part after `#`, which is not sent."""
+class IconHandler(FileHandler):
+    """GET /favicon.ico: browsers ask for it beside answers that are no page of ours."""
 
-    route = "/"
+    route = "/favicon.ico"
+    folder = _STATIC
+
+    async def get(self, path: str = "favicon.svg", include_body: bool = True) -> None:
+        await super().get(path, include_body)
+
+    async def head(self, path: str = "favicon.svg") -> None:
+        await self.get(path, include_body=False)
+
+
+class RenderedHandler(FileHandler):
+    """A page that was rendered when the process began: the same for everybody until the next release."""
+
     folder = _FOLDER / "templates"
-    name: ClassVar[str] = "index.html"
+    page: ClassVar[bytes]
+    tag: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.tag = f'"{hashlib.sha256(cls.page).hexdigest()[:32]}"'
 
     async def get(self, path: str = "", include_body: bool = True) -> None:
-        await super().get(path or self.name, include_body)
+        self.set_header("Content-Type", _TYPES[".html"])
+        self.set_extra_headers(path)
+        self.set_header("Content-Length", str(len(self.page)))
+        if include_body:
+            self.write(self.page)
 
     async def head(self, path: str = "") -> None:
         await self.get(path, include_body=False)
 
+    def compute_etag(self) -> str:
+        return self.tag
 
-class IconHandler(PageHandler):
-    """GET /favicon.ico: browsers ask for it beside answers that are no page of ours."""
 
-    route = "/favicon.ico"
-    folder = _FOLDER / "static"
-    name = "favicon.svg"
+def rendered(template: str, script: str, **words: Any) -> bytes:
+    """A page, its script and, as `modules`, all that this imports: a browser that reads imports learns of them late."""
+    loader = Loader(str(RenderedHandler.folder), autoescape="xhtml_escape")
+    page: bytes = loader.load(template).generate(modules=modules(script), **words)
+    return page
+
+
+def modules(script: str) -> list[str]:
+    """A module of the static folder and what it imports, directly or not, each before what only it imports."""
+    found = [script]
+    for name in found:  # grows meanwhile
+        text = (_STATIC / name).read_text(encoding="utf-8")
+        found += [imported for imported in dict.fromkeys(_IMPORT.findall(text)) if imported not in found]
+    return found
+
+
+class PageHandler(RenderedHandler):
+    """GET /: the one page; the views in it are told apart by the part after `#`, which is not sent."""
+
+    route = "/"
+    page = rendered("index.html", "page.js")

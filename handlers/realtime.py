@@ -16,29 +16,36 @@ import msgspec
 import structlog
 from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
+from app.allowance import Pace
 from app.connections import Connections
 from app.conversation import Conversation
 from app.hub import Hub
 from app.joining import Joiner
 from app.metrics import Transport
-from app.permissions import Action
-from app.protocol import HELLO_SECONDS, SUBPROTOCOL, CloseCode, Frame
+from app.permissions import Action, Identity
+from app.protocol import HELLO_SECONDS, SUBPROTOCOL, CloseCode, Frame, reply_error
 from app.runtime import Runtime
-from handlers.frames import FrameProtocol
+from handlers.frames import PROTOCOL_ERROR, StrictFrames
 from handlers.operation import Edge, Operation
-from handlers.outbox import Outbox
-from handlers.refusing import Handler, same_origin
+from handlers.outbox import Outbox, OutboxConnection
+from handlers.refusing import Handler
 from models import errors
 
 log = structlog.get_logger("copydesk.socket")
 
-LINGER_SECONDS = 5.0
-"""How long a close frame may wait for a client that does not read before the connection is cut."""
+FRAMES_PER_MESSAGE = 10
+"""Frames of any kind that may come for each message: its fragments, pings, pongs."""
 FORWARDING_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
-_SECRET_ARGUMENTS = frozenset({"token", "access_token", "auth", "jwt", "authorization"})
+_WHY: Mapping[CloseCode, errors.Refusal] = {
+    CloseCode.ROLES_CHANGED: errors.Unauthenticated("Your roles have changed, or you have signed out."),
+    CloseCode.DISABLED: errors.WebSocketsDisabled(
+        "WebSockets were switched off on this server; /api/v1/config lists the transports that are on."
+    ),
+}
+"""What is said before closes that nothing the client did has led to. Others are said where they are decided."""
 
 
-class RealtimeHandler(Handler, WebSocketHandler):
+class RealtimeHandler(OutboxConnection, Handler, WebSocketHandler):
     """GET /api/v1/realtime, upgraded. Implements `app.joining.Listener` and `app.connections.Connection`."""
 
     route = "/api/v1/realtime"
@@ -72,21 +79,19 @@ class RealtimeHandler(Handler, WebSocketHandler):
         self.hub, self.joiner, self.connections = hub, joiner, connections
         self.runtime, self.ready = runtime, ready
         self.opened_at, self.heard_at = time.time(), time.monotonic()
-        self._outbox: Outbox | None = None
         self._conversation: Conversation | None = None
-        self._closing = False
         self._wrong_subprotocol = False
         self._hello_timer: asyncio.TimerHandle | None = None
-        self._left_with: CloseCode | None = None
+        self._left_with: int | None = None
+        self.shaken_user: str | None = None
 
     # -- the handshake ------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
         self.identity = None
-        self.check_host()
+        await self.check_edge()
         if self.request.method not in self.allowed_methods():
             raise errors.MethodNotAllowed
-        self._check_arguments()
         self._check_upgrade()
         if not self.runtime.now.websockets_enabled:
             raise errors.WebSocketsDisabled(
@@ -96,16 +101,13 @@ class RealtimeHandler(Handler, WebSocketHandler):
         credentials = await self.edge.authenticator.identify(self.request)
         self._check_origin(by_cookie=credentials.by_cookie)
         self.identity = credentials.identity
-        self.address = self.edge.authenticator.proxies.origin(self.request).address
+        if self.identity is not None:
+            shaken = self.shaken_user = self.identity.user_id
+            await self.admit(lambda visit: visit.recognise(shaken))
+        self.address = self.origin.address
         if not self.ready():
             raise errors.Unavailable("This server is not ready yet, or is stopping.", retry_after=2.0)
         self.connections.check_room(self.address, self.identity)
-
-    def _check_arguments(self) -> None:
-        if _SECRET_ARGUMENTS & {name.lower() for name in self.request.query_arguments}:
-            raise errors.Malformed(
-                "A token in an address ends up in logs. Send it in the Authorization header or with hello."
-            )
 
     def _check_upgrade(self) -> None:
         """What a proxy without WebSocket support makes of a handshake gets an answer that says so."""
@@ -166,7 +168,7 @@ class RealtimeHandler(Handler, WebSocketHandler):
         """A browser opens sockets to any site and sends cookies along; a script has no Origin, and needs a token."""
         origin = self.request.headers.get("Origin")
         trusted = origin is not None and origin in self.edge.settings.trusted_origins
-        if same_origin(self.request) or (trusted and not by_cookie):
+        if self.is_of_own_page() or (trusted and not by_cookie):
             return
         if origin is None and "Sec-Fetch-Site" not in self.request.headers and not by_cookie:
             return
@@ -178,7 +180,8 @@ class RealtimeHandler(Handler, WebSocketHandler):
         protocol = super().get_websocket_protocol()
         if not isinstance(protocol, WebSocketProtocol13):
             return protocol
-        return FrameProtocol(self, mask_outgoing=False, params=protocol.params)
+        pace = Pace(FRAMES_PER_MESSAGE * self.edge.settings.max_messages_per_second)
+        return StrictFrames(protocol, fail=self._fail, pace=pace)
 
     def check_origin(self, origin: str) -> bool:
         """Decided in `prepare`, where the answer has a readable body."""
@@ -202,8 +205,9 @@ class RealtimeHandler(Handler, WebSocketHandler):
         stream = self.ws_connection.stream if self.ws_connection is not None else None
         if stream is None or stream.closed():  # the peer left while `prepare` waited: `on_close` has been already
             return
+        self._visit = None
         self.set_nodelay(True)
-        self._outbox = Outbox(stream, max_bytes=lambda: self.runtime.now.max_pending_bytes, too_slow=self._too_slow)
+        self._outbox = Outbox(stream, max_bytes=self._max_pending_bytes, too_slow=self._too_slow)
         if self._wrong_subprotocol:
             self.leave(CloseCode.PROTOCOL)
             return
@@ -216,8 +220,10 @@ class RealtimeHandler(Handler, WebSocketHandler):
             joiner=self.joiner,
             authenticator=self.edge.authenticator,
             ping_seconds=self.edge.settings.ping_seconds,
-            admit=lambda identity: self.connections.admit(self, identity),
-            refused=lambda refusal: self.edge.metrics.errors.labels(refusal.code).inc(),
+            admit=self._admit,
+            join=self.edge.admission.join,
+            refused=self._count_refusal,
+            pace=Pace(self.edge.settings.max_messages_per_second),
             later=loop.call_later,
         )
         self.identity = None
@@ -253,6 +259,17 @@ class RealtimeHandler(Handler, WebSocketHandler):
                 CloseCode.UNAUTHENTICATED, errors.Unauthenticated(f"No hello within {HELLO_SECONDS} seconds.")
             )
 
+    # Methods, because what an idle connection keeps counts: a closure takes three times the memory of a bound method.
+
+    def _max_pending_bytes(self) -> int:
+        return self.runtime.now.max_pending_bytes
+
+    def _admit(self, identity: Identity) -> None:
+        self.connections.admit(self, identity, paced=identity.user_id == self.shaken_user)
+
+    def _count_refusal(self, refusal: errors.Refusal) -> None:
+        self.edge.metrics.errors.labels(refusal.code).inc()
+
     # -- app.hub.Subscriber, app.joining.Listener, app.connections.Connection ------------------------------------------
 
     @property
@@ -267,50 +284,51 @@ class RealtimeHandler(Handler, WebSocketHandler):
     def topics(self) -> list[str]:
         return [] if self._conversation is None else self._conversation.topics
 
-    @property
-    def pending_bytes(self) -> int:
-        return 0 if self._outbox is None else self._outbox.pending_bytes
-
-    @property
-    def blocked_seconds(self) -> float:
-        return 0.0 if self._outbox is None or self._closing else self._outbox.blocked_seconds
-
     def send(self, frame: Frame) -> None:
-        if self._outbox is not None and not self._closing:
-            data = frame.websocket
-            self.connections.frames_out += 1
-            self.connections.bytes_out += len(data)
-            self._outbox.send(data)
-
-    async def room(self) -> bool:
-        return self._outbox is not None and await self._outbox.room()
+        # Each call less counts here: this is done once for each listener of each event. What is closing has an outbox
+        # that takes nothing.
+        outbox = self._outbox
+        if outbox is not None:
+            data, connections = frame.websocket, self.connections
+            connections.frames_out += 1
+            connections.bytes_out += len(data)
+            outbox.send(data)
 
     def leave(self, code: CloseCode) -> None:
+        if code is CloseCode.SLOW and not self._closing:
+            self.edge.metrics.slow_closes.inc()
+        if code in _WHY and self._outbox is not None:
+            self.send(reply_error(None, _WHY[code]))
+        self._end(int(code), code.name.lower())
+
+    def _fail(self, code: int) -> None:
+        """A frame broke a rule, or there were too many."""
+        if code == CloseCode.TRY_LATER and self._conversation is not None and not self._closing:
+            self._conversation.close(CloseCode.TRY_LATER, errors.RateLimited("Too many frames.", retry_after=1.0))
+        elif code == PROTOCOL_ERROR:
+            self._end(code, "protocol_error")
+        else:
+            self.leave(CloseCode(code))
+
+    def _end(self, code: int, reason: str) -> None:
+        """Send the close frame, and nothing after it. Tornado cuts the connection 5 s later if the client does not."""
         if self._closing:
             return
         self._closing, self._left_with = True, code
-        if code is CloseCode.SLOW:
-            self.edge.metrics.slow_closes.inc()
         if self._conversation is not None:
             self._conversation.end()
         if self._outbox is not None:
             self._outbox.shut()
-        self.close(int(code), code.name.lower())
-        # A client that does not read never sees the close frame either.
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._cut)
+        self.close(code, reason)
 
     def _too_slow(self) -> None:
         self.leave(CloseCode.SLOW)
 
-    def _cut(self) -> None:
-        if self.ws_connection is not None and self.ws_connection.stream is not None:
-            self.ws_connection.stream.close()
 
-
-def _said(ours: CloseCode | None, theirs: int | None) -> str:
+def _said(ours: int | None, theirs: int | None) -> str:
     """What a metric says of a close: our code, or one of the few that clients send; they can send any number."""
     if ours is not None:
-        return str(int(ours))
+        return str(ours)
     if theirs is None:
         return "none"
     return str(theirs) if theirs in (1000, 1001) else "other"

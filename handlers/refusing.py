@@ -15,6 +15,8 @@ from tornado import web
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPServerRequest
 
+from app.admission import Visit
+from app.forwarded import Origin
 from handlers.operation import Edge
 from models import errors
 from models.errors import Refusal
@@ -33,8 +35,16 @@ _BY_STATUS: dict[int, type[Refusal]] = {
 READ_TO_NOWHERE = 16 * 1024 * 1024
 """Bytes of a refused body that are read, and dropped, so that the client sees the refusal."""
 _LENGTH = re.compile(r"[0-9]{1,18}")
+HSTS_SECONDS = 365 * 86_400
+MAX_HEADERS = 100
+"""Lines in the head of a request. Browsers send some twenty, and proxies some more."""
+SECRET_ARGUMENTS = frozenset(
+    {"token", "access_token", "id_token", "refresh_token", "auth", "authorization", "jwt", "bearer", "password"}
+)
 
-_EXPOSED = "ETag, Location, Retry-After, Copydesk-Position, X-Poll-Interval"
+_EXPOSED = (
+    "ETag, Location, Retry-After, Copydesk-Position, X-Poll-Interval, Copydesk-Counts, RateLimit, RateLimit-Policy"
+)
 _ACCEPTED = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID"
 
 
@@ -43,6 +53,10 @@ class Handler(web.RequestHandler):
 
     edge: Edge
     route: ClassVar[str] = ""
+    secret_arguments: ClassVar[frozenset[str]] = SECRET_ARGUMENTS
+    """Query arguments that nobody may send: proxies, browsers and the pages that links lead to write addresses down."""
+    _visit: Visit | None = None
+    _give_up = False
 
     def _take_edge(self, *, edge: Edge) -> None:
         self.edge = edge
@@ -55,6 +69,9 @@ class Handler(web.RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "same-origin")
         self.set_header("X-Frame-Options", "DENY")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+        # What is no page can be opened as one. Pages have policies of their own.
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 
     @property
     def request_id(self) -> str:
@@ -63,17 +80,73 @@ class Handler(web.RequestHandler):
             self._request_id = self.edge.ids()
         return self._request_id
 
+    async def check_edge(self) -> None:
+        """What is asked of every request before it is looked at, whoever sends it."""
+        self.check_host()
+        self.edge.admission.pressure.check()
+        self._visit = self.edge.admission.visit(self.origin.address)
+        await self.admit(lambda visit: visit.arrive(self.announced_bytes))
+        self.tell()
+        if self.secret_arguments & {name.lower() for name in self.request.query_arguments}:
+            raise errors.Malformed(
+                "A token in an address ends up in logs. Send it in the Authorization header; on a socket, with hello."
+            )
+        if sum(1 for _ in self.request.headers.get_all()) > MAX_HEADERS:
+            raise errors.Malformed(f"A request may have {MAX_HEADERS} header lines.")
+
+    async def admit(self, charge: Callable[[Visit], None]) -> None:
+        """Count the request against a limit. A refusal is kept back, so that a flood of them cannot come fast."""
+        if self._visit is None:
+            return
+        try:
+            charge(self._visit)
+        except errors.RateLimited:
+            if not await self.edge.admission.hold():
+                self.set_header("Connection", "close")
+                self._give_up = True
+            raise
+
+    @property
+    def origin(self) -> Origin:
+        """Where the request comes from."""
+        return self.edge.authenticator.proxies.origin(self.request)
+
+    @property
+    def announced_bytes(self) -> int:
+        """What `Content-Length` says; 0 where it says nothing, or nonsense that Tornado will refuse."""
+        announced = self.request.headers.get("Content-Length", "")
+        return int(announced) if _LENGTH.fullmatch(announced) else 0
+
+    def is_of_own_page(self) -> bool:
+        """Whether a browser says that the request comes from one of our own pages; silence is no."""
+        return same_origin(self.request, scheme=self.edge.authenticator.proxies.origin(self.request).scheme)
+
+    def is_of_another_site(self) -> bool:
+        """Whether a browser says that a page of another site asks; silence is no, and an address typed as well."""
+        if "Sec-Fetch-Site" in self.request.headers:
+            return self.request.headers["Sec-Fetch-Site"] not in ("same-origin", "none")
+        return "Origin" in self.request.headers and not self.is_of_own_page()
+
     def check_host(self) -> None:
         """Refuse a name that is not ours: it would make every same-origin check pass for the sender (DNS rebinding)."""
-        name = _split("//" + self.request.host).hostname or ""
-        if name.lower() not in self.edge.settings.allowed_hosts:
+        name = _host_name(self.request.host)
+        if name not in self.edge.settings.allowed_hosts:
+            shown = (name or self.request.host)[:100]
             raise errors.NotFound(
-                f"This server does not answer for the host name {name[:100]!r}. Add it to COPYDESK_ALLOWED_HOSTS."
+                f"This server does not answer for the host name {shown!r}. Add it to COPYDESK_ALLOWED_HOSTS."
             )
 
     def allowed_methods(self) -> list[str]:
         """What `Allow` names."""
         return ["GET", "HEAD"]
+
+    def tell(self) -> None:
+        """Headers that depend on the request: of limits, and that TLS is to stay."""
+        if self.origin.scheme == "https":
+            self.set_header("Strict-Transport-Security", f"max-age={HSTS_SECONDS}")
+        if self._visit is not None:
+            for name, value in self._visit.headers:
+                self.set_header(name, value)
 
     def allow_trusted_origin(self) -> None:
         """Let pages of the trusted origins read the answer (CORS); never with a cookie of ours."""
@@ -138,7 +211,11 @@ class Handler(web.RequestHandler):
         for name in ("Etag", "Location", "Content-Length"):
             self.clear_header(name)
         self.set_status(refusal.status)
-        self.allow_trusted_origin()  # again: Tornado empties the headers before it writes an error
+        # Again: Tornado empties the headers before it writes an error.
+        self.allow_trusted_origin()
+        self.tell()
+        if self._give_up:
+            self.set_header("Connection", "close")
         self.set_header("Content-Type", "application/problem+json")
         self.set_header("Cache-Control", "no-store")
         if refusal.retry_after is not None:
@@ -174,6 +251,8 @@ class StreamedHandler(Handler):
     waits for a go-ahead (RFC 9110, 10.1.1).
     """
 
+    _received = 0
+
     async def check(self) -> None:
         """Raise where the request is to be refused. The body has not come yet."""
 
@@ -191,20 +270,21 @@ class StreamedHandler(Handler):
             # In the place of the verb, which Tornado calls when the body is there.
             setattr(self, (self.request.method or "").lower(), functools.partial(_raise, error))
 
-    @property
-    def announced_bytes(self) -> int:
-        """What `Content-Length` says; 0 where it says nothing, or nonsense that Tornado will refuse."""
-        announced = self.request.headers.get("Content-Length", "")
-        return int(announced) if _LENGTH.fullmatch(announced) else 0
-
     def data_received(self, chunk: bytes) -> None:
         """One piece of the body. Nobody wants it here."""
+        self._received += len(chunk)
+
+    def on_finish(self) -> None:
+        super().on_finish()
+        if self._visit is not None and self._received:
+            self._visit.received(self._received)
 
 
 class UnknownPathHandler(StreamedHandler):
     """Whatever the route table does not know."""
 
     async def check(self) -> None:
+        await self.check_edge()
         raise errors.NotFound("There is nothing at this address. The API is described at /docs.")
 
     def refusal_of(self, error: BaseException | None, status_code: int) -> Refusal:
@@ -217,13 +297,29 @@ async def _raise(error: Exception, **_path: str) -> None:
     raise error
 
 
-def same_origin(request: HTTPServerRequest) -> bool:
-    """Whether a browser says that the request comes from one of our own pages; silence is no."""
+def same_origin(request: HTTPServerRequest, *, scheme: str) -> bool:
+    """As `Handler.is_of_own_page`.
+
+    `scheme` is what the request came by as far as we know. Where that is https, a page that came by http is not ours:
+    anybody on its way could have written it. The other way round it is: what ends TLS before us need not say so.
+    """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
     origin = request.headers.get("Origin")
-    return origin is not None and _split(origin).netloc.lower() == request.host.lower() != ""
+    if origin is None:
+        return False
+    parts = _split(origin)
+    return parts.scheme in {"https", scheme} and parts.netloc.lower() == request.host.lower() != ""
+
+
+def _host_name(host: str) -> str:
+    """The name in a `Host` header, in lower case; empty where there is none, or its port is no number of a port."""
+    parts = _split("//" + host)
+    try:
+        return "" if parts.port == 0 else parts.hostname or ""
+    except ValueError:
+        return ""
 
 
 def _split(url: str) -> Any:

@@ -16,15 +16,25 @@ from handlers.activities import ActivitiesHandler
 from handlers.admin import AdminUserHandler, AdminUsersHandler, ConnectionsHandler, SettingsHandler, SignOutHandler
 from handlers.base import Edge, Handler, UnknownPathHandler
 from handlers.comments import CommentHandler, CommentsHandler
+from handlers.diagnosis import DiagnosisHandler
 from handlers.documents import AsyncApiHandler, DocsHandler, OpenApiHandler
 from handlers.events import EventPollHandler, EventStreamHandler
 from handlers.items import ContentItemsHandler, ItemHandler, ItemsHandler, ItemsStatusHandler
+from handlers.mail import DeadLetterHandler, DeadLettersHandler, RequeueHandler, UnsubscribeHandler
+from handlers.notifications import (
+    NotificationCountHandler,
+    NotificationHandler,
+    NotificationsHandler,
+    NotificationsMarkHandler,
+)
 from handlers.operation import Operation
 from handlers.operations import ConfigHandler, DiagnosticsHandler, HealthHandler, MetricsHandler, ReadyHandler
 from handlers.pages import IconHandler, PageHandler, StaticHandler
+from handlers.preferences import PreferencesHandler
 from handlers.projects import OverviewHandler, ProjectHandler, ProjectsHandler
 from handlers.realtime import RealtimeHandler
 from handlers.session import SessionHandler
+from handlers.subscriptions import SubscriptionHandler, SubscriptionsHandler
 from handlers.users import UserHandler, UsersHandler
 
 HANDLERS: dict[type[Handler], tuple[str, ...]] = {
@@ -51,6 +61,17 @@ HANDLERS: dict[type[Handler], tuple[str, ...]] = {
     CommentsHandler: ("comments",),
     CommentHandler: ("comments",),
     ActivitiesHandler: ("activities",),
+    NotificationsHandler: ("inbox", "postings"),
+    NotificationHandler: ("inbox", "postings"),
+    NotificationCountHandler: ("inbox", "postings"),
+    NotificationsMarkHandler: ("inbox", "postings"),
+    SubscriptionsHandler: ("subscriptions",),
+    SubscriptionHandler: ("subscriptions", "items", "comments"),
+    PreferencesHandler: ("preferences",),
+    UnsubscribeHandler: ("preferences", "unsubscriptions"),
+    DeadLettersHandler: ("mails",),
+    DeadLetterHandler: ("mails",),
+    RequeueHandler: ("mails",),
     EventStreamHandler: ("sources", "connections", "runtime", "ready"),
     EventPollHandler: ("sources", "connections", "ready"),
     RealtimeHandler: ("hub", "joiner", "connections", "runtime", "ready"),
@@ -58,6 +79,7 @@ HANDLERS: dict[type[Handler], tuple[str, ...]] = {
     AsyncApiHandler: ("asyncapi",),
     DocsHandler: ("docs",),
     PageHandler: (),
+    DiagnosisHandler: (),
     StaticHandler: (),
     IconHandler: (),
 }

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta
 
 from app.auth import COOKIE, SECURE_COOKIE, cookie_name
 from app.permissions import Action, Identity
-from handlers.base import ApiHandler, Operation, Query, same_origin
+from handlers.base import ApiHandler, Operation, Query
 from models.errors import Busy, CrossOrigin, RateLimited
 from models.fields import Timestamp, stamp
 from models.user import User
@@ -60,7 +60,7 @@ class SessionHandler(ApiHandler):
         self._refuse_other_sites()
         wanted = self.read(SignIn)
         authenticator = self.edge.authenticator
-        origin = authenticator.proxies.origin(self.request)
+        origin = self.origin
         signed_in = await authenticator.sign_in(wanted.username, wanted.password, address=origin.address)
         if self.identity is not None and self.identity.session_id is not None:
             await authenticator.sign_out(self.identity, everywhere=False)
@@ -87,7 +87,7 @@ class SessionHandler(ApiHandler):
 
     def _refuse_other_sites(self) -> None:
         """Another site must not sign its visitor in as somebody of its choice; programs send neither header."""
-        if {"Origin", "Sec-Fetch-Site"} & set(self.request.headers) and not same_origin(self.request):
+        if {"Origin", "Sec-Fetch-Site"} & set(self.request.headers) and not self.is_of_own_page():
             raise CrossOrigin("Sign in on this server's own pages.")
 
 

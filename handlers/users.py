@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import structlog
 
+from app.audience import members_of
 from app.permissions import Action
 from handlers.base import ApiHandler, Edge, Operation, Query, list_query
 from models.errors import Conflict, NotFound, StaleVersion
 from models.fields import Id
 from models.page import Page, SearchText, sort_names
-from models.project import ProjectAccess
-from models.user import SORTS, Account, Audience, User, UserPatch, UserStore
+from models.user import SORTS, Account, User, UserPatch, UserStore
 
 log = structlog.get_logger("copydesk.admin")
 
@@ -51,7 +51,7 @@ class UsersHandler(ApiHandler):
         audience = None
         if project_id is not None:
             await self.edge.access.require(self.identity, Action.VIEW, project_id)
-            audience = _audience(await self.edge.access.of(project_id))
+            audience = members_of(await self.edge.access.of(project_id))
         page = await self.users.search(
             request, q=self.query("q", default=""), enabled=project_id is not None, audience=audience
         )
@@ -98,14 +98,3 @@ class UserHandler(ApiHandler):
             request_id=self.request_id,
         )
         self.reply(account, etag="document")
-
-
-def _audience(access: ProjectAccess | None) -> Audience | None:
-    """Whom a private project is open to; None for a public one, which everybody may see."""
-    if access is None or access.visibility == "public":
-        return None
-    named = [member.principal.partition(":") for member in access.members]
-    return Audience(
-        user_ids=frozenset(name for kind, _, name in named if kind == "user"),
-        groups=frozenset(name for kind, _, name in named if kind == "role"),
-    )

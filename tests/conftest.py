@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import inspect
 import json
 import uuid
@@ -19,15 +21,23 @@ from app import mongod as embedded
 from app.database import Connection
 from app.main import Server
 from app.settings import Settings
+from models import schema
 from tests.editor import Editor
 from tests.watched_loop import watched_loop
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every async test runs in the watched loop, whether it asks for one or not."""
+    """Every async test runs in the watched loop, whether it asks for one or not. The longest files begin first."""
+    items.sort(key=lambda item: not any(folder in item.path.parts for folder in ("ledger", "real")))
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "io_loop")
+
+
+def pytest_collection_finish() -> None:
+    """What all tests have in common is not looked through again after each of them (`watched_loop`)."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +61,33 @@ def plain_client(mongodb_uri: str) -> Iterator[pymongo.MongoClient[dict[str, Any
         yield client
 
 
+@pytest.fixture(scope="session")
+def kept_database_name() -> str:
+    """One database that tests have one after the other: collections and indexes cost more to make than most tests."""
+    return f"test_{uuid.uuid4().hex[:16]}"
+
+
 @pytest.fixture
-def database_name(plain_client: pymongo.MongoClient[dict[str, Any]]) -> Iterator[str]:
-    """The name of an empty database that ends with the test."""
+def database_name(plain_client: pymongo.MongoClient[dict[str, Any]], kept_database_name: str) -> Iterator[str]:
+    """The name of a database without documents, though perhaps with the collections of Copydesk."""
+    yield kept_database_name
+    _empty(plain_client[kept_database_name])
+
+
+def _empty(database: PlainDatabase[dict[str, Any]]) -> None:
+    """Take out all documents; what is not as the server would make it goes whole."""
+    database.command("profile", 0)
+    for info in list(database.list_collections()):
+        name, images = info["name"], "changeStreamPreAndPostImages" in info.get("options", {})
+        if name in schema.COLLECTIONS and info["type"] == "collection" and images == (name in schema.WATCHED):
+            database[name].delete_many({})
+        else:
+            database.drop_collection(name)
+
+
+@pytest.fixture
+def virgin_database_name(plain_client: pymongo.MongoClient[dict[str, Any]]) -> Iterator[str]:
+    """The name of a database that does not exist yet, for tests of making it."""
     name = f"test_{uuid.uuid4().hex[:16]}"
     yield name
     plain_client.drop_database(name)
@@ -133,9 +167,22 @@ class Copydesk:
         return json.loads(response.body) if response.body else None
 
     async def project(self, name: str = "Spring", *, user: str = "alice", **fields: Any) -> str:
-        """Make a project; its id."""
+        """Make a project; its id. Its entry in the change log was told by then, and comes in no test's way."""
         made: str = (await self.call("POST", "/projects", {"name": name, **fields}, user=user))["id"]
+        async with asyncio.timeout(20):
+            while await self.database.activities.find_one({"project_id": made}) is None:  # noqa: ASYNC110 - asks MongoDB
+                await asyncio.sleep(0.01)
+            moment = (await self.database.command("ping"))["operationTime"]
+            passed = asyncio.Event()
+            self.server.hub.when_passed((moment.time, moment.inc), passed.set)
+            await passed.wait()
         return made
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the server has come so far."""
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110 - asks what tells nobody
+                await asyncio.sleep(0.01)
 
     async def editor(self, user: str = "alice", *roles: str, **options: Any) -> Editor:
         """A connected editor who has said hello; closed with the test."""

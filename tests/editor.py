@@ -23,11 +23,13 @@ class Store:
         self.counts: dict[str, int] | None = None
 
     def snapshot(self, data: dict[str, Any]) -> None:
-        for name, kind in (("projects", "project"), ("items", "item"), ("comments", "comment")):
+        names = {"projects": "project", "items": "item", "comments": "comment", "notifications": "notification"}
+        for name, kind in names.items():
             for document in data.get(name, ()):
                 self._put(kind, document)
         if "project" in data:
             self._put("project", data["project"])
+        self.counts = data.get("counts", self.counts)
 
     def apply(self, event: dict[str, Any]) -> bool:
         """Whether the event was applied, and not dropped as known."""
@@ -40,13 +42,19 @@ class Store:
         if version is not None and version <= self.known.get(key, -1):
             return False
         if "doc" in event:
-            self._put(event["kind"], event["doc"])
+            if event["kind"] == "counts":
+                self.counts = event["doc"]
+            else:
+                self._put(event["kind"], event["doc"])
             if version is not None:
                 self.known[key] = version
         return True
 
     def _put(self, kind: str, document: dict[str, Any]) -> None:
         self.documents.setdefault(kind, {})[document["id"]] = document
+        if kind == "notification" and "archived_at" in document:
+            # Put away: not in the inbox, and what is known of it stays known.
+            del self.documents[kind][document["id"]]
         if "version" in document:
             self.known[kind, document["id"]] = document["version"]
 

@@ -94,7 +94,7 @@ def test_help_shows_every_setting_and_every_command() -> None:
     assert answer.returncode == 0
     for setting in describe():
         assert f"  {setting.flag} " in answer.stdout
-    for command in ("serve", "token", "user", "epoch"):
+    for command in ("serve", "token", "user", "epoch", "doctor"):
         assert re.search(rf"^ +{command} ", answer.stdout, re.MULTILINE)
 
 
@@ -176,7 +176,7 @@ def test_users_are_added_listed_disabled_and_enabled(variables: dict[str, str]) 
         (("add", "dora", "--password-stdin"), "short\n", "A password has 8 to 1000 characters."),
         (("add", "dora"), "", "There is no terminal to ask for the password"),
         (("add", "do ra", "--password-stdin"), "a good password\n", "There can be no such user"),
-        (("add", "dora", "--role", "a b", "--password-stdin"), "a good password\n", "There can be no such user"),
+        (("add", "dora", "--role", " ", "--password-stdin"), "a good password\n", "There can be no such user"),
         (("disable", "nobody"), "", "There is no such user."),
     ],
 )
@@ -212,6 +212,51 @@ def test_a_user_is_not_added_twice(variables: dict[str, str]) -> None:
     assert call(*words, said="a good password\n", **variables).returncode == 0
     again = call(*words, said="another password\n", **variables)
     assert (again.returncode, again.stderr) == (1, "copydesk: There is already a user dora with a password.\n")
+
+
+# -- the doctor -------------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_finds_a_running_server_and_its_mongodb_well_and_one_that_is_away_not(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
+    with serving(tmp_path / "data") as (_, url):
+        token = call("--data-dir", str(tmp_path / "data"), "token", "--sub", "bob").stdout
+        well = call("doctor", url, "--quick", "--token-stdin", said=token, **variables)
+    assert (well.returncode, well.stderr) == (0, ""), well.stdout
+    for line in (f"Copydesk doctor: {url}", f"through {url}", "MongoDB", "Nothing to change was found."):
+        assert line in well.stdout.splitlines()
+    assert "said hello as bob" in well.stdout
+    assert token.strip() not in well.stdout
+    away = call("doctor", url, "--quick")
+    assert (away.returncode, away.stderr) == (1, "")
+    assert "1. unreachable" in away.stdout
+
+
+def test_the_doctor_finds_nothing_amiss_in_what_commands_made_before_the_first_start(
+    variables: dict[str, str], virgin_database_name: str
+) -> None:
+    variables["COPYDESK_MONGODB_DATABASE"] = virgin_database_name
+    assert call("user", "add", "dora", "--password-stdin", said="a good password\n", **variables).returncode == 0
+    assert call("epoch", "--new", **variables).returncode == 0
+    looked = call("doctor", "http://127.0.0.1:1", "--quick", **variables)
+    assert re.search(r"^  ok  Images +on for all 2 watched collections that there are$", looked.stdout, re.MULTILINE)
+
+
+def test_the_doctor_needs_no_secret_and_makes_none(tmp_path: Path, variables: dict[str, str]) -> None:
+    del variables["COPYDESK_AUTH_SECRET"]
+    data_dir = tmp_path / "data"
+    looked = call("doctor", "http://127.0.0.1:1", "--quick", "--data-dir", str(data_dir), **variables)
+    assert looked.returncode == 1
+    assert "  ok  Replica set" in looked.stdout
+    assert not data_dir.exists()
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 2), (("copydesk.example",), 1), (("http://a", "--direct", "b"), 1)])
+def test_a_doctor_without_an_address_says_so(words: tuple[str, ...], code: int) -> None:
+    answer = call("doctor", *words, "--quick")
+    assert (answer.returncode, answer.stdout) == (code, "")
+    assert "Traceback" not in answer.stderr
 
 
 # -- serving ----------------------------------------------------------------------------------------------------------

@@ -36,6 +36,32 @@ def comment(**fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def told(comment_id: str | None = "c", **fields: Any) -> dict[str, Any]:
+    """A stored event of an entry: what a comment says."""
+    said = {} if comment_id is None else {"comment_id": comment_id, "text": f"says {comment_id}"}
+    return {
+        "id": f"e-{comment_id}", "type": "comment", "reason": "follows_item", "at": NOON, "actor": "alice",
+        **said, **fields,
+    }  # fmt: skip
+
+
+def entry(*events: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A stored entry of bob's inbox with these events, newest first."""
+    events = events or (told(),)
+    newest = events[0]
+    return {
+        "_id": "n", "user_id": "bob", "type": newest["type"], "reason": newest["reason"],
+        "subject": {"kind": "thread", "project_id": "p", "item_id": "i", "thread_id": "t"}, "title": "Home",
+        "body": newest.get("text", ""), "actors": ["alice"], "events": list(events), "event_count": len(events),
+        "seq": 1, "created_at": NOON, "updated_at": NOON, "version": 1, "last_applied": [10, 1, 1], **fields,
+    }  # fmt: skip
+
+
+def inbox(**fields: Any) -> dict[str, Any]:
+    """The stored counts of bob's inbox."""
+    return {"_id": "bob", "unseen": 1, "unread": 1, "seq": 1, "version": 1, **fields}
+
+
 def document(
     collection: str,
     operation: str,

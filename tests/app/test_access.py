@@ -56,6 +56,15 @@ async def test_a_hidden_project_and_a_missing_one_look_the_same() -> None:
     assert len(set(answers)) == 1
 
 
+async def test_of_several_projects_those_are_named_that_the_caller_may_not_see() -> None:
+    access = Access(Projects(open=PUBLIC, secret=PRIVATE).read)
+    ids = ("open", "secret", "missing")
+    assert await access.hidden(ALICE, ids) == {"missing"}
+    assert await access.hidden(BOB, ids) == {"secret", "missing"}
+    assert await access.hidden(ROOT, ids) == {"missing"}
+    assert await access.hidden(BOB, ()) == set()
+
+
 async def test_nobody_gets_in_without_signing_in() -> None:
     for project in (PUBLIC, PRIVATE):
         with pytest.raises(Unauthenticated):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
-from bson import DatetimeMS, ObjectId, Timestamp
+from bson import Code, DatetimeMS, Int64, ObjectId, Timestamp
 
 from app.changes import Change, events_of, needs_lookup, read_change
 from app.position import Position
-from tests.app.stream import NOON, change, comment, document, item, project
+from tests.app.stream import NOON, change, comment, document, entry, inbox, item, project
 
 
 def told(of: Change) -> list[tuple[str, str, int | None, bool]]:
@@ -59,8 +60,45 @@ def told(of: Change) -> list[tuple[str, str, int | None, bool]]:
         # Without images: thin, and never silence.
         (change("items", "update", None, None, key="i", current=item()), [("project:p", "update", None, False)]),
         (change("items", "update", item(), None, current=item()), [("project:p", "update", None, False)]),
-        (change("items", "replace", None, item(version=7)), [("project:p", "update", None, True)]),
+        (change("projects", "replace", None, project(version=7)), [("project:p", "update", None, True)]),
         (change("users", "update", {"_id": "bob"}, {"_id": "bob"}), []),
+        # Inboxes: who owns an entry, only the stored document says.
+        (change("notifications", "insert", None, entry()), [("inbox:bob", "enter", 1, True)]),
+        (
+            change("notifications", "update", entry(), entry(read_at=NOON, version=2)),
+            [("inbox:bob", "update", 2, True)],
+        ),
+        (
+            change("notifications", "update", entry(), entry(archived_at=NOON, version=2)),
+            [("inbox:bob", "update", 2, True)],
+        ),
+        (
+            change(
+                "notifications", "update", entry(), {"_id": "n", "user_id": "bob", "deleted_at": NOON, "version": 2}
+            ),
+            [("inbox:bob", "delete", 2, False)],
+        ),
+        (
+            change("notifications", "update", {"_id": "n", "user_id": "bob", "deleted_at": NOON}, entry(version=3)),
+            [("inbox:bob", "enter", 3, True)],
+        ),
+        (change("notifications", "delete", entry()), [("inbox:bob", "delete", None, False)]),
+        (change("notifications", "delete", entry(deleted_at=NOON)), []),
+        (
+            change("notifications", "update", entry(), entry(user_id="carol")),
+            [("inbox:bob", "leave", None, False), ("inbox:carol", "enter", None, True)],
+        ),
+        (change("notifications", "update", key="n", current=entry()), [("inbox:bob", "update", None, False)]),
+        (change("notifications", "insert", None, entry(user_id=None)), []),
+        (change("notifications", "insert", None, entry(events="none")), []),
+        (change("inboxes", "insert", None, inbox()), [("inbox:bob", "enter", 1, True)]),
+        (change("inboxes", "update", inbox(), inbox(seq=2, version=2)), [("inbox:bob", "update", 2, True)]),
+        (change("inboxes", "update", key="bob", current=inbox()), [("inbox:bob", "update", None, False)]),
+        # There are always counts; those that are not stored are to be fetched.
+        (change("inboxes", "update", inbox(), inbox(unread=-1)), [("inbox:bob", "update", None, False)]),
+        (change("inboxes", "delete", inbox()), [("inbox:bob", "update", None, False)]),
+        (change("inboxes", "delete", key="bob"), [("inbox:bob", "update", None, False)]),
+        (change("inboxes", "delete", inbox(_id=5)), []),
     ],
 )
 def test_the_events_of_a_change(of: Change, expected: list[tuple[str, str, int | None, bool]]) -> None:
@@ -78,8 +116,17 @@ def test_the_events_of_a_change(of: Change, expected: list[tuple[str, str, int |
         change("items", "update", key="i", current=item(name=5)),
         change("items", "replace", None, item(deleted_at=NOON)),
         change("projects", "update", key="p", current=project(deleted_at=NOON)),
+        # It may have come from another project, which would be told nothing.
+        change("items", "replace", None, item()),
+        change("comments", "replace", key="c", current=comment()),
+        change("notifications", "replace", None, entry()),
         # It came from another project, which is told nothing.
         change("items", "update", key="i", current=item(), updateDescription={"updatedFields": {"project_id": "p"}}),
+        change("notifications", "delete", key="n"),
+        change("notifications", "update", key="n", current=entry(deleted_at=NOON)),
+        change(
+            "notifications", "update", key="n", current=entry(), updateDescription={"updatedFields": {"user_id": "x"}}
+        ),
     ],
 )
 def test_a_change_that_nobody_can_place_is_lost(of: Change) -> None:
@@ -117,6 +164,21 @@ def test_the_actor_is_told_only_where_the_change_says_who_it_was() -> None:
     assert change("items", "insert", None, item(created_by=5)).by is msgspec.UNSET
 
 
+def test_an_event_of_an_inbox_carries_what_rest_returns_and_no_more() -> None:
+    ((_, event),) = events_of(change("notifications", "insert", None, entry()))
+    shown = msgspec.to_builtins(event.doc)
+    assert shown["id"] == "n"
+    assert shown["updated_at"] == "2026-01-02T12:00:00.345Z"
+    assert not {"user_id", "last_applied", "_id"} & set(shown)
+    assert event.by is msgspec.UNSET
+    ((_, event),) = events_of(change("inboxes", "insert", None, inbox()))
+    assert (event.kind, event.id, msgspec.to_builtins(event.doc)) == (
+        "counts",
+        "bob",
+        {"unseen": 1, "unread": 1, "seq": 1},
+    )
+
+
 def test_the_time_is_the_wall_clock_of_the_change_or_of_its_cluster() -> None:
     assert change("items", "insert", None, item()).at == "2026-01-02T12:00:00.345Z"
     old = document("items", "insert", None, item())
@@ -125,7 +187,7 @@ def test_the_time_is_the_wall_clock_of_the_change_or_of_its_cluster() -> None:
     assert read_change(old, Position(1, 1)).at == "2026-01-02T12:00:00.000Z"
 
 
-@pytest.mark.parametrize("key", [ObjectId(), 5, None, {"a": 1}, 2.5, b"x", ["a"], DatetimeMS(2**60)])
+@pytest.mark.parametrize("key", [ObjectId(), 5, None, {"a": 1}, 2.5, b"x", ["a"], DatetimeMS(2**60), Code("f()")])
 def test_an_id_of_another_type_is_a_problem_and_no_event(key: Any) -> None:
     made = document("comments", "insert", None, comment(_id=key))
     made["documentKey"] = {"_id": key}
@@ -141,6 +203,8 @@ def test_an_id_of_another_type_is_a_problem_and_no_event(key: Any) -> None:
         {"body": 5}, {"body": ""}, {"body": " "}, {"body": "x" * 10_001}, {"author": None}, {"created_at": "yesterday"},
         {"created_at": DatetimeMS(2**60)}, {"mentions": "all"}, {"resolved": True}, {"resolved": {"by": "a"}},
         {"anchor": {"quote": "x"}}, {"thread_id": ObjectId()}, {"version": -1}, {"version": "1"}, {"version": 2.5},
+        {"body": Code("f()")}, {"author": Code("alice")}, {"mentions": [Code("bob")]},
+        {"anchor": {"property": Code("x")}},
         {"project_id": None}, {"project_id": ""}, {"project_id": ["p"]}, {"item_id": {"$ref": "items"}},
     ],
 )  # fmt: skip
@@ -148,6 +212,17 @@ def test_what_does_not_fit_is_a_problem_and_no_event(nonsense: dict[str, Any]) -
     of = change("comments", "insert", None, comment(**nonsense))
     assert events_of(of) == []
     assert of.problem
+
+
+def test_code_in_a_field_that_nobody_knows_does_no_harm() -> None:
+    of = change("comments", "insert", None, comment(hook=Code("f()"), anchor={"property": "x", "hook": [Code("f()")]}))
+    assert [event.doc.id for _, event in events_of(of)] == ["c"]
+
+
+def test_a_version_of_64_bits_is_told_as_a_number() -> None:
+    of = change("comments", "update", comment(version=Int64(2**40)), comment(version=Int64(2**40 + 1)))
+    ((_, event),) = events_of(of)
+    assert json.loads(msgspec.json.encode(event))["version"] == 2**40 + 1
 
 
 def test_an_activity_that_is_no_json_does_not_fit() -> None:

@@ -64,9 +64,10 @@ class Register:
         self.now, self._next = 0.0, 0
         self.hub = Hub(encode=lambda position: f"{position.seconds}")
         self.hub.advance(Position(7, 0))
+        self.health = Healthy()
         self.connections = Connections(
             hub=self.hub,
-            health=Healthy(),
+            health=self.health,
             encode=lambda position: f"{position.seconds}",
             limits=Limits,
             ping_seconds=ping_seconds,
@@ -149,6 +150,15 @@ def test_a_ping_says_the_position_unless_a_topic_is_still_being_joined() -> None
     assert set(live.sent[0]) == {"push", "position", "lag_ms", "stale", "time"}
     assert live.sent[0] | {"time": ""} == {"push": "ping", "position": "7", "lag_ms": 250, "stale": False, "time": ""}
     assert "position" not in joining.sent[0]
+
+
+def test_a_ping_says_that_what_clients_see_may_be_old() -> None:
+    register = Register()
+    register.health.stale, register.health.lag_seconds = True, 7.5
+    client = Client("1")
+    register.add(client)
+    register.run(5)
+    assert client.sent[0] | {"time": ""} == {"push": "ping", "position": "7", "lag_ms": 7500, "stale": True, "time": ""}
 
 
 def test_who_has_not_said_hello_is_not_pinged() -> None:

@@ -12,7 +12,9 @@ from app.hub import FRAME_BYTES, Hub, Subscription, portions
 from app.position import Position
 from app.protocol import CloseCode, Frame
 from app.record import Record
-from tests.app.stream import NOON, change, comment, identity, item, project
+from app.topics import is_inbox, is_project
+from models.errors import NotFound
+from tests.app.stream import NOON, change, comment, entry, identity, inbox, item, project
 
 TOPIC = "project:p"
 PRIVATE: dict[str, Any] = {"visibility": "private"}
@@ -97,6 +99,45 @@ def test_every_listener_of_a_topic_gets_the_same_bytes_and_nobody_else_any() -> 
     assert clients[0].frames[0].websocket is clients[1].frames[0].websocket
     assert stranger.frames == []
     assert scene.hub.deliveries == 2
+
+
+def test_an_inbox_is_its_owners_alone_whatever_others_ask_for() -> None:
+    scene = Scene()
+    tabs = [scene.live("inbox"), scene.live("inbox")]
+    carol = scene.live("inbox", "carol")
+    # Nobody gets as far as this: `check_topic` refuses the name. If they did, it is not a topic that is told.
+    others = [scene.live(topic, "carol") for topic in (TOPIC, "projects", "inbox:", "user:bob")]
+    scene.publish(
+        scene.record("notifications", "insert", None, entry()),
+        scene.record("inboxes", "update", inbox(), inbox(seq=2, version=2)),
+    )
+    assert tabs[0].frames[0] is tabs[1].frames[0]
+    (push,) = tabs[0].heard
+    assert (push["push"], push["topic"], "seq" in push) == ("events", "inbox", False)
+    assert tabs[0].ids == ["n", "bob"]
+    assert all(client.frames == [] for client in (carol, *others))
+    scene.change("notifications", "insert", None, entry(_id="hers", user_id="carol"))
+    assert carol.ids == ["hers"]
+    assert tabs[0].ids == ["n", "bob"]
+
+
+def test_what_comes_into_an_inbox_while_joining_is_sent_once_and_after_the_snapshot() -> None:
+    scene = Scene()
+    bob = Client()
+    subscription = scene.join(bob, "inbox")
+    scene.change("notifications", "insert", None, entry(_id="in-snapshot"))
+    snapshot = scene.hub.position
+    scene.change("notifications", "insert", None, entry(_id="hers", user_id="carol"))
+    scene.change("notifications", "insert", None, entry(_id="after"))
+    scene.hub.go_live(subscription, snapshot)
+    scene.change("notifications", "insert", None, entry(_id="live"))
+    assert bob.ids == ["after", "live"]
+    assert {push["topic"] for push in bob.heard} == {"inbox"}
+    scene.hub.rejoin(subscription)
+    scene.change("notifications", "insert", None, entry(_id="again"))
+    scene.hub.end(subscription, NotFound())
+    assert bob.heard[-1]["topic"] == "inbox"
+    assert (scene.hub.subscriptions, scene.hub.topics) == (0, 0)
 
 
 def test_a_slice_of_changes_is_one_frame_in_commit_order() -> None:
@@ -308,10 +349,13 @@ def test_a_reset_takes_every_live_listener_back_to_reading() -> None:
 
 def test_a_reset_may_be_for_some_topics_only() -> None:
     scene = Scene()
-    bob, carol = scene.live(), scene.live("projects")
-    scene.hub.reset("image_missing", lambda topic: topic.startswith("project:"))
-    assert len(bob.frames) == 1
-    assert carol.frames == []
+    clients = [scene.live(topic) for topic in (TOPIC, "projects", "inbox")]
+    for concerned, resets in ((is_project, [1, 0, 0]), (is_inbox, [0, 0, 1])):
+        for client in clients:
+            client.frames.clear()
+        scene.hub.reset("image_missing", concerned)
+        assert [len(client.pushes("reset")) for client in clients] == resets
+    assert clients[2].heard[0]["topic"] == "inbox"
 
 
 def test_a_reset_while_joining_is_not_forgotten_though_the_snapshot_was_sent() -> None:

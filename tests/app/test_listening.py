@@ -206,3 +206,95 @@ def _sent_without_letting_the_loop_run(listening: Listening) -> socket.socket:
     client = socket.create_connection(("127.0.0.1", listening.port))
     client.sendall(REQUEST)
     return client
+
+
+# -- connections that only take up room -------------------------------------------------------------------------------
+
+
+async def until_waiting(listening: Listening, count: int) -> ListeningServer:
+    """Wait until so many connections wait for a request."""
+    server = listening.server
+    assert isinstance(server, ListeningServer)
+    async with asyncio.timeout(20):
+        while len(server._awaiting) != count:  # noqa: ASYNC110 - asks what tells nobody
+            await asyncio.sleep(0.01)
+    return server
+
+
+async def until_read(server: ListeningServer) -> None:
+    """Wait until part of a head has been read."""
+    async with asyncio.timeout(20):
+        while not any(connection.stream._read_buffer_size for connection in server._awaiting):  # noqa: ASYNC110 - asks what tells nobody
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("first", [b"", REQUEST], ids=["new", "kept"])
+async def test_a_head_that_trickles_in_is_cut_off_in_time_and_an_idle_connection_is_not(
+    listening: Listening, first: bytes
+) -> None:
+    listening.gate.opened.set()
+    idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", listening.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listening.port)
+    if first:
+        writer.write(first)
+        await read_answer(reader)
+    server = await until_waiting(listening, 2)
+    now = [1000.0]
+    server.clock = lambda: now[0]
+    writer.write(REQUEST[:-2])
+    await until_read(server)
+    server.sweep()
+    for _ in range(10):
+        now[0] += 1.0
+        writer.write(b"X: y\r\n")
+        await asyncio.sleep(0)
+        server.sweep()
+    assert len(server._awaiting) == 2
+    now[0] += 0.1
+    server.sweep()
+    assert await asyncio.wait_for(reader.read(), 20) == b""
+    idle_writer.write(REQUEST)
+    assert await read_answer(idle_reader) == b"done"
+    assert not server._trickling
+    for one in (writer, idle_writer):
+        await leave(one)
+
+
+async def test_a_head_in_two_pieces_is_served_and_the_time_begins_anew_with_each_request(listening: Listening) -> None:
+    listening.gate.opened.set()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listening.port)
+    server = await until_waiting(listening, 1)
+    now = [1000.0]
+    server.clock = lambda: now[0]
+    for _ in range(3):
+        writer.write(REQUEST[:10])
+        await until_read(server)
+        server.sweep()
+        now[0] += 9.0
+        server.sweep()
+        writer.write(REQUEST[10:])
+        assert await read_answer(reader) == b"done"
+        await until_waiting(listening, 1)
+    await leave(writer)
+
+
+async def test_where_descriptors_run_out_idle_connections_make_room_and_then_new_ones_are_closed(
+    listening: Listening,
+) -> None:
+    kept = [await asyncio.open_connection("127.0.0.1", listening.port) for _ in range(2)]
+    busy_reader, busy_writer = await listening.request()
+    await listening.gate.entered.wait()
+    server = await until_waiting(listening, 2)
+    now = server.clock() + 5.0
+    server.clock = lambda: now
+    server.crowded = lambda _descriptor: True
+    reader, writer = await listening.request()
+    for idle, _ in kept:
+        assert await asyncio.wait_for(idle.read(), 20) == b""
+    refused, refused_writer = await asyncio.open_connection("127.0.0.1", listening.port)
+    assert await asyncio.wait_for(refused.read(), 20) == b""
+    listening.gate.opened.set()
+    assert await read_answer(busy_reader) == b"done"
+    assert await read_answer(reader) == b"done"
+    for one in (*(idle_writer for _, idle_writer in kept), busy_writer, writer, refused_writer):
+        await leave(one)

@@ -82,7 +82,7 @@ def test_events_of_one_time_are_counted() -> None:
 
 
 def test_a_codec_that_does_not_sign_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.position._mac", lambda _key, _body: bytes(12))
+    monkeypatch.setattr("app.keys.Keys._mac", lambda _keys, _key, _body: bytes(12))
     forged = PositionCodec(secrets=(b"b" * 32,), epoch=EPOCH).encode(Position(5, 6, 7))
     assert CODEC.decode(forged) == Position(5, 6, 7)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import typing
+
 import msgspec
 import pytest
 
 from app.runtime import Readiness, Runtime, RuntimeSettings, transports
 from app.settings import Settings
 from models.meta import Overrides, SettingsPatch
+from models.notification import NotificationType
+from models.preferences import TypeDefault
 
 EVERYTHING = ("websocket", "sse", "poll")
 Changes = list[tuple[RuntimeSettings, RuntimeSettings]]
@@ -21,7 +25,7 @@ def test_at_first_what_the_server_was_started_with_counts() -> None:
 
 def test_every_setting_that_can_be_patched_is_one_of_the_servers() -> None:
     names = set(SettingsPatch.__struct_fields__)
-    assert names <= set(Settings.__struct_fields__)
+    assert names - {"notification_defaults"} <= set(Settings.__struct_fields__)
     assert names | {"updated_at", "updated_by", "version"} == set(RuntimeSettings.__struct_fields__)
     assert names | {"updated_at", "updated_by", "version", "id"} == set(Overrides.__struct_fields__)
 
@@ -34,6 +38,18 @@ def test_overrides_count_until_they_are_taken_back() -> None:
     assert (runtime.now.max_connections, runtime.now.log_level) == (7, "debug")
     runtime.apply(Overrides())
     assert runtime.now == Runtime(Settings(max_connections=7)).now
+
+
+def test_defaults_of_notifications_count_one_by_one_over_the_built_in_ones() -> None:
+    runtime = Runtime(Settings())
+    built_in = runtime.now.notification_defaults
+    assert set(built_in) == set(typing.get_args(NotificationType))
+    runtime.apply(Overrides(notification_defaults={"comment": TypeDefault(email="daily")}, version=2))
+    now = runtime.now.notification_defaults
+    assert now["comment"] == TypeDefault(in_app=True, email="daily")
+    assert {**now, "comment": built_in["comment"]} == built_in
+    runtime.apply(Overrides(version=3))
+    assert runtime.now.notification_defaults == built_in
 
 
 def test_listeners_are_told_what_changed_and_nothing_when_nothing_did() -> None:

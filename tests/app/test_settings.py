@@ -139,6 +139,7 @@ def test_every_setting_is_described_under_a_heading() -> None:
         "auth_secret",
         "auth_secret_previous",
         "mongodb_uri",
+        "smtp_password",
     }
 
 
@@ -166,6 +167,28 @@ def test_a_given_secret_is_used_and_none_is_made(tmp_path: Path) -> None:
 def test_a_database_of_ones_own_needs_a_secret_that_all_processes_share(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="COPYDESK_AUTH_SECRET is required with COPYDESK_MONGODB_URI"):
         load({"mongodb_uri": "mongodb://db.example", "data_dir": str(tmp_path)}, {})
+
+
+def test_a_mail_server_needs_a_sender_and_an_address_for_links(tmp_path: Path) -> None:
+    given = {"data_dir": str(tmp_path), "smtp_host": "mail.example"}
+    sender, url = {"mail_from": "Copydesk <copydesk@cms.example>"}, {"public_url": "https://cms.example"}
+    for incomplete in (given, given | sender, given | url):
+        with pytest.raises(SettingsError, match="COPYDESK_MAIL_FROM and COPYDESK_PUBLIC_URL are required"):
+            load(incomplete, {})
+    assert load(given | sender | url, {}).smtp_security == "starttls"
+
+
+@pytest.mark.parametrize(
+    "text", ["Copydesk", "a@b, c@d", "A <a@b", "A, B <a@b>", "a@b\nBcc: c@d", "A <a@b> <c@d>", "a@b@c", "a@exämple"]
+)
+def test_a_sender_that_is_no_address_is_refused(text: str) -> None:
+    assert refused({"mail_from": text}) == f"--mail-from: expected a mail address, got {text!r}."
+
+
+def test_an_address_for_links_has_no_path() -> None:
+    assert refused({"public_url": "https://cms.example/"}) == (
+        "--public-url: expected an origin such as https://cms.example, got 'https://cms.example/'."
+    )
 
 
 def test_a_kept_secret_that_is_too_short_is_not_used(tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
+import unicodedata
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.strict_json import MAX_DEPTH, convert, parse
+from app.strict_json import MAX_DEPTH, MAX_MARKS, _has_many_marks, convert, parse
 from models.errors import Invalid, Malformed, Refusal
+from models.preferences import Preferences
 from models.project import NewProject
 
 
@@ -99,6 +103,19 @@ def test_what_gets_through_can_be_encoded_again(value: object) -> None:
     assert msgspec.json.decode(msgspec.json.encode(kept)) == kept
 
 
+def test_a_key_that_does_not_fit_and_a_complaint_about_the_whole_have_a_place_too() -> None:
+    for value, path in (
+        ({"types": {"gossip": {"in_app": True, "email": "off"}}}, "$.types"),
+        ({"time_zone": "Mars/Olympus"}, "$.time_zone"),
+        ({"quiet_hours": {"from": "08:00", "to": "08:00"}}, "$.quiet_hours"),
+    ):
+        with pytest.raises(Invalid) as refused:
+            convert(value, Preferences)
+        (error,) = refused.value.errors
+        assert error.path == path
+        assert "`$" not in error.message
+
+
 @pytest.mark.parametrize(
     ("value", "path"),
     [
@@ -123,3 +140,48 @@ def test_what_does_not_fit_is_refused_with_the_place_where(value: object, path: 
     with pytest.raises(Invalid) as refused:
         convert(value, NewProject)
     assert [error.path for error in refused.value.errors] == [path]
+
+
+MARKS = "\u0315", "\u0300", "\u0344", "\u0f73"
+"""Of several classes, so that they have to be put in order; the last two become two each."""
+
+
+def test_thirty_marks_in_a_row_are_kept_and_more_are_refused_before_they_are_put_in_order() -> None:
+    for mark in MARKS:
+        assert parse(json.dumps("a" + mark * MAX_MARKS + "b" + mark * MAX_MARKS))
+        with pytest.raises(Invalid, match="marks in a row"):
+            parse(json.dumps({"a": "a" + mark * (MAX_MARKS + 1)}))
+    assert parse('"' + "\u2014\u2026\u3002" * 50 + '"') == "\u2014\u2026\u3002" * 50
+    every = (chr(number) for number in range(0x110000))
+    composed = (one for one in every if unicodedata.combining(one) or unicodedata.decomposition(one))
+    hidden = {one for one in composed if unicodedata.combining(unicodedata.normalize("NFD", one)[0])}
+    assert {mark for mark in hidden if not _has_many_marks(mark * (MAX_MARKS + 1))} == set()
+    assert {mark for mark in hidden if mark.isalnum() or mark == "_"} == set()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps("a" + "\u0315" * 60_000 + "\u0300" * 60_000, ensure_ascii=False),
+        json.dumps("\u0f73" * 80_000, ensure_ascii=False),
+        json.dumps("\u2014\u0315" * 50_000, ensure_ascii=False),
+        json.dumps({"k" * 130_000: [0] * 60_000}),
+        json.dumps({"k" * 130_000: dict.fromkeys(map(str, range(15_000)), 0)}),
+        json.dumps("[{" * 60_000),
+        json.dumps(['\\"' * 30_000]),
+    ],
+    ids=[
+        "marks",
+        "marks in one",
+        "marks apart",
+        "a long key of a list",
+        "a long key of an object",
+        "brackets",
+        "quotes",
+    ],
+)
+def test_no_body_of_a_quarter_of_a_mebibyte_takes_long(body: str) -> None:
+    begun = time.process_time()
+    with contextlib.suppress(Refusal):
+        parse(body)
+    assert time.process_time() - begun < 0.5

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -246,8 +247,19 @@ def test_roles_are_a_list_of_strings(roles: object) -> None:
 
 
 def test_groups_that_no_project_can_name_are_left_out() -> None:
-    claims = tokens().verify(signed({**GOOD, "roles": ["desk", "a b", "", "x" * 65, "nul\0", "editor", "line\n"]}))
+    claims = tokens().verify(signed({**GOOD, "roles": ["desk", "", " ", "x" * 256, "nul\0", "editor", "line\n"]}))
     assert claims.roles == ["desk", "editor"]
+
+
+def test_groups_have_the_names_that_directories_give_them() -> None:
+    names = ["Web Editors", "/desk/förlag", "CN=Press,OU=Städte", "x" * 255]
+    claims = tokens().verify(signed({**GOOD, "roles": [unicodedata.normalize("NFD", name) for name in names]}))
+    assert claims.roles == names
+
+
+def test_a_group_with_half_a_character_is_left_out() -> None:
+    claims = tokens().verify(raw('{"alg":"HS256"}', json.dumps({**GOOD, "roles": ["\ud800", "desk"]})))
+    assert claims.roles == ["desk"]
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 256, "a\0b", "\ud800"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -17,11 +19,14 @@ from tornado.ioloop import IOLoop
 from tornado.testing import bind_unused_port
 
 from app.access import Access
+from app.admission import Admission
 from app.auth import Authenticator
 from app.forwarded import Proxies
 from app.guesses import Guesses
 from app.metrics import Metrics
 from app.passwords import Passwords
+from app.pressure import Pressure
+from app.runtime import Runtime
 from app.settings import Settings
 from app.tokens import Tokens
 from handlers.base import Edge
@@ -31,11 +36,17 @@ from models.activity import ActivityStore
 from models.comment_store import CommentStore
 from models.fields import Ids
 from models.idempotency import IdempotencyStore
+from models.inbox_store import InboxStore
 from models.item_store import ItemStore
 from models.overview import OverviewStore
+from models.posting import PostingStore
+from models.preferences import PreferencesStore
 from models.project import ProjectAccess, ProjectStore
 from models.session import SessionStore
+from models.subscription import SubscriptionStore
 from models.user import UserStore
+from tests.conftest import Copydesk
+from tests.handlers.event_source import EventSource, Open
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -122,6 +133,8 @@ def api(io_loop: IOLoop, database: Any, reported: list[tuple[str, object, str]])
         metrics=Metrics(),
         ids=Ids(),
         position=lambda: "here",
+        runtime=Runtime(settings),
+        admission=Admission(settings, pressure=Pressure(max_memory_bytes=2**63)),
     )
     # Routes of other services are there too, and nobody calls them here.
     services: defaultdict[str, Any] = defaultdict(
@@ -131,6 +144,10 @@ def api(io_loop: IOLoop, database: Any, reported: list[tuple[str, object, str]])
         items=ItemStore(database, report=report),
         comments=CommentStore(database, report=report),
         activities=ActivityStore(database, report=report),
+        inbox=InboxStore(database, report=report, retention=timedelta(days=90)),
+        postings=PostingStore(database, report=report),
+        subscriptions=SubscriptionStore(database, report=report),
+        preferences=PreferencesStore(database, report=report),
     )
 
     async def start() -> tuple[httpserver.HTTPServer, AsyncHTTPClient, int]:
@@ -145,3 +162,22 @@ def api(io_loop: IOLoop, database: Any, reported: list[tuple[str, object, str]])
     client.close()
     server.stop()
     io_loop.run_sync(server.close_all_connections)
+
+
+@pytest.fixture
+def listen(io_loop: IOLoop, copydesk: Copydesk) -> Iterator[Open]:
+    """Open streams that end with the test."""
+    opened: list[EventSource] = []
+
+    async def open_one(topics: str, user: str = "bob", **options: Any) -> EventSource:
+        opened.append(await EventSource.open(copydesk.url, copydesk.token(user), topics, **options))
+        return opened[-1]
+
+    yield open_one
+    for source in opened:
+        source.close()
+
+    async def gone() -> None:
+        await asyncio.wait_for(copydesk.server.connections.emptied(), 20)
+
+    io_loop.run_sync(gone)

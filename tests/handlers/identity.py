@@ -16,11 +16,13 @@ from tornado.ioloop import IOLoop
 from tornado.testing import bind_unused_port
 
 from app.access import Access
+from app.admission import Admission
 from app.auth import Authenticator
 from app.forwarded import Proxies
 from app.guesses import Guesses
 from app.metrics import Metrics
 from app.passwords import Passwords
+from app.pressure import Pressure
 from app.runtime import Readiness, Runtime
 from app.settings import Settings
 from app.tokens import Tokens, issue
@@ -80,6 +82,8 @@ class Server:
             metrics=Metrics(),
             ids=Ids(),
             position=lambda: "here",
+            runtime=self.runtime,
+            admission=Admission(settings, pressure=Pressure(max_memory_bytes=2**63)),
         )
 
     async def _access(self, project_id: str) -> ProjectAccess | None:

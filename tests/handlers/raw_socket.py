@@ -169,7 +169,7 @@ async def sign_in(copydesk: Copydesk) -> str:
     """Make an account for carol and sign in: the header `Cookie` of her session."""
     user, password = "carol", "correct horse"
     server = copydesk.server
-    await server._users.add(user, password_hash=await server._passwords.hash(password))
+    await server.stores.users.add(user, password_hash=await server._passwords.hash(password))
     response = await copydesk.request(
         "POST", "/session", {"username": user, "password": password}, user=None, Origin=copydesk.url
     )

@@ -92,6 +92,15 @@ async def test_settings_are_shown_as_they_count(server: Server) -> None:
         "max_connections_per_address": 1000,
         "max_pending_bytes": 1_048_576,
         "max_pending_seconds": 30,
+        "notification_defaults": {
+            "mention": {"in_app": True, "email": "now"},
+            "reply": {"in_app": True, "email": "hourly"},
+            "comment": {"in_app": True, "email": "off"},
+            "assigned": {"in_app": True, "email": "now"},
+            "item_status": {"in_app": True, "email": "off"},
+            "publish_result": {"in_app": True, "email": "off"},
+            "custom": {"in_app": True, "email": "now"},
+        },
         "version": 1,
     }
 
@@ -110,6 +119,17 @@ async def test_settings_are_changed_for_every_process(server: Server) -> None:
     assert not server.runtime.now.websockets_enabled
     answer = await server("PATCH", SETTINGS, {"websockets_enabled": None}, **ADMIN)
     assert (answer.json["websockets_enabled"], answer.json["max_connections"]) == (True, 5)
+
+
+async def test_an_admin_sets_what_those_get_who_chose_nothing(server: Server) -> None:
+    patch = {"notification_defaults": {"comment": {"email": "daily"}, "custom": {"in_app": False}}}
+    changed = (await server("PATCH", SETTINGS, patch, **ADMIN)).json["notification_defaults"]
+    assert changed["comment"] == {"in_app": True, "email": "daily"}
+    assert changed["custom"] == {"in_app": False, "email": "now"}
+    assert changed["mention"] == {"in_app": True, "email": "now"}
+    assert (await server("GET", SETTINGS, **ADMIN)).json["notification_defaults"] == changed
+    answer = await server("PATCH", SETTINGS, {"notification_defaults": {"comment": None}}, **ADMIN)
+    assert answer.json["notification_defaults"]["comment"] == {"in_app": True, "email": "off"}
 
 
 async def test_settings_are_not_changed_on_an_old_version(server: Server) -> None:
@@ -135,6 +155,10 @@ async def test_settings_are_not_changed_on_an_old_version(server: Server) -> Non
         {"version": 7},
         {"_id": "epoch"},
         {"updated_by": "bob"},
+        {"notification_defaults": []},
+        {"notification_defaults": {"gossip": {"email": "now"}}},
+        {"notification_defaults": {"comment": {"email": "weekly"}}},
+        {"notification_defaults": {"comment": {"sms": True}}},
         [],
         None,
     ],

@@ -157,7 +157,9 @@ async def test_whoever_may_comment_resolves_a_thread(api: Any) -> None:
     assert (await api("editor", "PATCH", path, {"resolved": True})).json == resolved.json
     reopened = await api("editor", "PATCH", path, {"resolved": False})
     assert ("resolved" in reopened.json, reopened.json["version"]) == (False, 3)
-    for wrong in ({"resolved": None}, {"resolved": 1}, {"resolved": {"by": "bob"}}):
+    await api("bob", "PATCH", path, {"resolved": True})
+    assert "resolved" not in (await api("bob", "PATCH", path, {"resolved": None})).json
+    for wrong in ({"resolved": "no"}, {"resolved": 1}, {"resolved": {"by": "bob"}}):
         assert (await api("bob", "PATCH", path, wrong)).status == 422
     assert (await api("bob", "PATCH", f"{COMMENTS}/{reply['id']}", {"resolved": True})).status == 422
 

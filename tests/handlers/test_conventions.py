@@ -99,6 +99,11 @@ async def test_a_path_that_is_no_utf8_is_malformed(api: Api) -> None:
     problem(await api("alice", "GET", "/projects?q=%ff"), 400, "malformed")
 
 
+async def test_a_nul_in_the_query_is_refused(api: Api) -> None:
+    problem(await api("alice", "GET", "/projects?q=a%00b"), 422, "invalid")
+    problem(await api("alice", "GET", "/notifications?category=a%00b"), 422, "invalid")
+
+
 async def test_an_unknown_path_is_not_found_whatever_is_sent_there(api: Api) -> None:
     multipart = {"Content-Type": "multipart/form-data"}
     problem(await api(None, "POST", "/nothing", b"x", headers=multipart), 404, "not_found")
@@ -189,7 +194,10 @@ async def test_a_trusted_origin_may_read_answers_and_refusals(api: Api) -> None:
         answer = await api("alice", "GET", path, headers=trusted)
         assert answer.headers["Access-Control-Allow-Origin"] == "https://cms.example"
         exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
-        assert exposed == {"ETag", "Location", "Retry-After", "Copydesk-Position", "X-Poll-Interval"}
+        assert exposed == {
+            "ETag", "Location", "Retry-After", "Copydesk-Position", "X-Poll-Interval", "Copydesk-Counts", "RateLimit",
+            "RateLimit-Policy",
+        }  # fmt: skip
         assert "Access-Control-Allow-Credentials" not in answer.headers
         assert "Origin" in answer.headers["Vary"]
     preflight = await api(None, "OPTIONS", "/projects", headers={**trusted, "Access-Control-Request-Method": "POST"})

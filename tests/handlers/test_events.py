@@ -4,121 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+import time
 from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import quote, urlsplit
 
 import pytest
-from tornado.ioloop import IOLoop
 
 from tests.conftest import Copydesk
-from tests.editor import Store
-
-
-class EventSource:
-    """Reads a stream of Server-Sent Events as the HTML standard says (9.2.6), from a bare connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
-        self.head, self._reader, self._writer = head, reader, writer
-        self.messages: list[tuple[str, dict[str, Any], str | None]] = []
-        self.comments = 0
-        self.last_id: str | None = None
-        self.stores: dict[str, Store] = {}
-
-    @classmethod
-    async def open(
-        cls, url: str, token: str, topics: str, *, last_id: str | None = None, more: str = ""
-    ) -> EventSource:
-        parts = urlsplit(url)
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
-        writer.write(
-            f"GET /api/v1/events/stream?topics={quote(topics)}{more} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-            f"Authorization: Bearer {token}\r\n{resume}\r\n".encode()
-        )
-        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).decode()
-        return cls(reader, writer, head)
-
-    async def next(self) -> tuple[str, dict[str, Any], str | None]:
-        """The next message: its event, its data, and the id it came with."""
-        name, data, mark = "", "", None
-        while True:
-            line = (await asyncio.wait_for(self._reader.readline(), 20)).decode()
-            assert line, "the stream ended"
-            line = line.rstrip("\n")
-            if line == "":
-                if not data:
-                    continue
-                push = json.loads(data)
-                self.last_id = mark or self.last_id
-                self.messages.append((name, push, mark))
-                store = self.stores.setdefault(push.get("topic", ""), Store())
-                if name == "snapshot":
-                    store.snapshot(push["data"])
-                for event in push.get("events", ()):
-                    store.apply(event)
-                return self.messages[-1]
-            field, _, value = line.partition(":")
-            value = value.removeprefix(" ")
-            if field == "":
-                self.comments += 1
-            elif field == "event":
-                name = value
-            elif field == "data":
-                data = value
-            elif field == "id":
-                mark = value
-
-    async def until(self, name: str, **fields: Any) -> dict[str, Any]:
-        """Read on until a push with these fields."""
-        while True:
-            got, push, _ = await self.next()
-            if got == name and all(push.get(key) == value for key, value in fields.items()):
-                return push
-
-    async def until_event(self, identifier: str) -> dict[str, Any]:
-        """Read on until an event of this document."""
-        while True:
-            for event in (await self.until("events"))["events"]:
-                if event["id"] == identifier:
-                    found: dict[str, Any] = event
-                    return found
-
-    async def end(self) -> bytes:
-        """Everything until the server closes."""
-        return await asyncio.wait_for(self._reader.read(), 20)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-Open = Callable[..., Awaitable[EventSource]]
-
-
-@pytest.fixture
-def listen(io_loop: IOLoop, copydesk: Copydesk) -> Iterator[Open]:
-    """Open streams that end with the test."""
-    opened: list[EventSource] = []
-
-    async def open_one(topics: str, user: str = "bob", **options: Any) -> EventSource:
-        opened.append(await EventSource.open(copydesk.url, copydesk.token(user), topics, **options))
-        return opened[-1]
-
-    yield open_one
-    for source in opened:
-        source.close()
-
-    async def gone() -> None:
-        await asyncio.wait_for(copydesk.server.connections.emptied(), 20)
-
-    io_loop.run_sync(gone)
-
-
-async def _poll(copydesk: Copydesk, topics: str, user: str = "bob", **query: Any) -> dict[str, Any]:
-    text = "".join(f"&{name}={value}" for name, value in query.items())
-    answer: dict[str, Any] = await copydesk.call("GET", f"/events?topics={quote(topics)}{text}", user=user)
-    return answer
+from tests.handlers.event_source import Open, poll
+from tests.handlers.raw_socket import sign_in
 
 
 async def test_a_stream_begins_with_a_snapshot_and_goes_on_with_events(copydesk: Copydesk, listen: Open) -> None:
@@ -127,8 +20,7 @@ async def test_a_stream_begins_with_a_snapshot_and_goes_on_with_events(copydesk:
     assert "200 OK" in source.head
     assert "Content-Type: text/event-stream" in source.head
     assert "X-Accel-Buffering: no" in source.head
-    assert (await source.next())[0] == "snapshot"
-    await source.until("live")
+    assert [name for name, _, _ in [await source.next(), await source.next()]] == ["snapshot", "live"]
     comment = await copydesk.call("POST", f"/projects/{project}/comments", {"body": "Hello"})
     event = await source.until_event(comment["id"])
     assert event["doc"] == await copydesk.call("GET", f"/projects/{project}/comments/{comment['id']}")
@@ -236,32 +128,45 @@ async def test_a_sign_out_ends_the_stream_with_the_reason(copydesk: Copydesk, li
 
 
 async def test_a_poll_without_a_position_answers_at_once_with_one(copydesk: Copydesk) -> None:
-    answer = await _poll(copydesk, "projects", wait=25)
+    answer = await poll(copydesk, "projects", wait=25)
     assert answer["pushes"] == []
     assert answer["more"] is False
     assert answer["position"]
 
 
 async def test_a_poll_waits_for_news_and_brings_it(copydesk: Copydesk) -> None:
-    begun = await _poll(copydesk, "projects")
-    waiting = asyncio.ensure_future(_poll(copydesk, "projects", since=begun["position"], wait=25))
+    begun = await poll(copydesk, "projects")
+    waiting = asyncio.ensure_future(poll(copydesk, "projects", since=begun["position"], wait=25))
     other = await copydesk.project("Other")
     answer = await waiting
     assert [event["id"] for push in answer["pushes"] for event in push["events"]] == [other]
-    again = await _poll(copydesk, "projects", since=answer["position"])
+    again = await poll(copydesk, "projects", since=answer["position"])
     assert again["pushes"] == []
 
 
+async def test_a_poll_of_somebody_who_is_disabled_meanwhile_ends_at_once_and_tells_nothing(copydesk: Copydesk) -> None:
+    begun = await poll(copydesk, "projects")
+    path = f"/events?topics=projects&since={begun['position']}&wait=25"
+    waiting = asyncio.ensure_future(copydesk.request("GET", path, user="bob"))
+    await copydesk.until(lambda: len(copydesk.server.connections.polls) == 1)
+    begun_at = time.monotonic()
+    await copydesk.call("PATCH", "/admin/users/bob", {"disabled": True}, user="root", roles=("admin",))
+    await copydesk.project("Secret")
+    answer = await waiting
+    assert (answer.code, b"Secret" in answer.body) == (401, False)
+    assert time.monotonic() - begun_at < 20
+
+
 async def test_a_poll_that_hears_nothing_moves_on(copydesk: Copydesk) -> None:
-    begun = await _poll(copydesk, "inbox")
+    begun = await poll(copydesk, "inbox")
     await copydesk.project("Elsewhere")
-    answer = await _poll(copydesk, "inbox", since=begun["position"], wait=0.5)
+    answer = await poll(copydesk, "inbox", since=begun["position"], wait=0.5)
     assert answer["pushes"] == []
     assert answer["position"] != begun["position"]
 
 
 async def test_a_poll_from_an_unknown_position_says_reset(copydesk: Copydesk) -> None:
-    answer = await _poll(copydesk, "projects,inbox", since="nonsense", wait=25)
+    answer = await poll(copydesk, "projects,inbox", since="nonsense", wait=25)
     assert answer["pushes"] == [
         {"push": "reset", "topic": "projects", "reason": "unknown"},
         {"push": "reset", "topic": "inbox", "reason": "unknown"},
@@ -270,7 +175,7 @@ async def test_a_poll_from_an_unknown_position_says_reset(copydesk: Copydesk) ->
 
 async def test_a_poll_of_many_events_comes_in_parts_that_lose_nothing(copydesk: Copydesk) -> None:
     project = await copydesk.project()
-    position = (await _poll(copydesk, f"project:{project}"))["position"]
+    position = (await poll(copydesk, f"project:{project}"))["position"]
     now = datetime.now(UTC)
     await copydesk.database.comments.insert_many(
         [
@@ -280,7 +185,7 @@ async def test_a_poll_of_many_events_comes_in_parts_that_lose_nothing(copydesk: 
     )
     ids: list[str] = []
     while len(ids) < 2500:
-        answer = await _poll(copydesk, f"project:{project}", since=position, wait=5)
+        answer = await poll(copydesk, f"project:{project}", since=position, wait=5)
         got = [event["id"] for push in answer["pushes"] for event in push["events"] if event["kind"] == "comment"]
         assert len(got) <= 1250
         ids += got
@@ -297,3 +202,21 @@ async def test_a_bad_poll_is_invalid(copydesk: Copydesk, query: str) -> None:
 async def test_nobody_listens_without_signing_in(copydesk: Copydesk) -> None:
     for path in ("/events?topics=projects", "/events/stream?topics=projects"):
         assert (await copydesk.request("GET", path, user=None)).code == 401
+
+
+@pytest.mark.parametrize("path", ["/events", "/events/stream"])
+async def test_a_cookie_is_good_for_pages_of_this_server_only(copydesk: Copydesk, path: str) -> None:
+    cookie = await sign_in(copydesk)
+    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site"}):
+        answer = await copydesk.request("GET", f"{path}?topics=projects", user=None, Cookie=cookie, **headers)
+        assert (answer.code, json.loads(answer.body)["code"]) == (403, "cross_origin"), headers
+    # With a token it is no matter who asks: another site's page cannot have it sent along.
+    await copydesk.call("GET", "/events?topics=projects", Origin="https://evil.example")
+
+
+async def test_a_page_of_this_server_polls_with_its_cookie(copydesk: Copydesk) -> None:
+    cookie = await sign_in(copydesk)
+    own: tuple[dict[str, str], ...] = ({}, {"Origin": copydesk.url}, {"Sec-Fetch-Site": "same-origin"})
+    for headers in (*own, {"Sec-Fetch-Site": "none"}):
+        answer = await copydesk.request("GET", "/events?topics=projects", user=None, Cookie=cookie, **headers)
+        assert answer.code == 200, (headers, answer.body)

@@ -110,9 +110,10 @@ WRONG_ITEMS: tuple[dict[str, Any], ...] = (
 
 async def test_an_item_that_does_not_fit_or_sets_what_is_ours_is_refused(api: Any) -> None:
     for wrong in WRONG_ITEMS:
-        for body in (entry() | wrong, {"items": [entry("fine"), entry() | wrong]}):
-            answer = await api("editor", "POST", ITEMS, body)
-            assert (answer.status, answer.json["code"]) == (422, "invalid"), wrong
+        answer = await api("editor", "POST", ITEMS, entry() | wrong)
+        assert (answer.status, answer.json["code"]) == (422, "invalid"), wrong
+    many = await api("editor", "POST", ITEMS, {"items": [entry() | wrong for wrong in WRONG_ITEMS]})
+    assert [result["status"] for result in many.json["results"]] == [422] * len(WRONG_ITEMS)
     assert (await api("editor", "GET", ITEMS)).json["items"] == []
 
 
@@ -266,10 +267,26 @@ async def test_a_bulk_addition_answers_for_each_item_in_order(api: Any) -> None:
 
 async def test_a_bulk_addition_that_breaks_the_rules_adds_nothing(api: Any) -> None:
     many = [entry(str(number)) for number in range(201)]
-    for items in (many, [entry("a"), entry("b"), entry("a", name="Again")], [entry("a"), 7], 7, None):
+    repeated = [entry("a"), {"name": ""}, entry("b"), entry("a", name="Again")]
+    for items in (many, [7] * 201, repeated, 7, None):
         answer = await api("editor", "POST", ITEMS, {"items": items})
         assert (answer.status, answer.json["code"]) == (422, "invalid")
     assert (await api("editor", "GET", ITEMS)).json["items"] == []
+
+
+async def test_an_entry_that_does_not_fit_is_refused_alone(api: Any) -> None:
+    wrong = [entry("b", name=""), 7, None, {**entry("c"), "colour": "red"}, {"name": "No content"}]
+    answer = await api("editor", "POST", ITEMS, {"items": [entry("a"), *wrong, entry("d")]})
+    assert answer.status == 200
+    results = answer.json["results"]
+    assert [result["status"] for result in results] == [201, *[422] * 5, 201]
+    assert [result["error"]["errors"][0]["path"] for result in results[1:-1]] == [
+        "$.items[1].name",
+        *(f"$.items[{index}]" for index in range(2, 6)),
+    ]
+    assert {result["error"]["code"] for result in results[1:-1]} == {"invalid"}
+    listed = (await api("editor", "GET", ITEMS)).json["items"]
+    assert {item["content"]["id"] for item in listed} == {"a", "d"}
 
 
 async def test_two_hundred_items_are_added_and_get_a_status_in_one_call_each(api: Any) -> None:

@@ -13,7 +13,7 @@ import handlers
 from tests.conftest import Copydesk
 
 FOLDER = Path(handlers.__file__).parent
-PATHS = ("/", "/static/client.js", "/favicon.ico")
+PATHS = ("/", "/diagnosis", "/static/client.js", "/favicon.ico")
 FILES = sorted(path.name for path in (FOLDER / "static").iterdir())
 
 
@@ -41,6 +41,18 @@ async def test_the_page_is_served_without_signing_in(copydesk: Copydesk) -> None
     assert page.headers["X-Content-Type-Options"] == "nosniff"
     assert page.headers["X-Frame-Options"] == "DENY"
     assert b"<script type" in page.body
+
+
+async def test_a_page_names_every_module_that_it_will_load(copydesk: Copydesk) -> None:
+    """Otherwise a browser learns of a module only when it has read the one that imports it, link after link."""
+    for path, script in (("/", "page.js"), ("/diagnosis", "diagnosis.js")):
+        text = (await fetch(copydesk, path)).body.decode()
+        named = re.findall(r'<link rel="modulepreload" href="/static/([\w.-]+)">', text)
+        assert named[0] == script
+        assert len(named) == len(set(named)) > 3
+        for name in named:
+            source = (FOLDER / "static" / name).read_text(encoding="utf-8")
+            assert set(re.findall(r'"\./([\w.-]+\.js)"', source)) <= set(named), name
 
 
 async def test_the_policy_allows_own_files_and_own_sockets_only(copydesk: Copydesk) -> None:
@@ -132,8 +144,9 @@ async def test_only_trusted_sites_may_import_the_client(trusting: Copydesk) -> N
 
 
 def test_nothing_in_the_page_is_inline_or_from_elsewhere() -> None:
-    page = (FOLDER / "templates" / "index.html").read_text()
-    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=|https?://", page)
+    for name in ("index.html", "diagnosis.html"):
+        page = (FOLDER / "templates" / name).read_text()
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=|https?://", page)
 
 
 def test_scripts_never_turn_text_into_markup() -> None:

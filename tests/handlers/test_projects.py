@@ -46,6 +46,17 @@ async def test_a_private_project_is_not_there_for_others(api: Api) -> None:
     assert [one["id"] for one in (await api("bob", "GET", "/projects", roles=("press",))).json["items"]] == [made["id"]]
 
 
+async def test_a_group_is_a_member_by_whatever_name_its_directory_gives_it(api: Api) -> None:
+    for group in ("Web Editors", "/desk/förlag", "CN=Press,OU=Desk"):
+        members = [{"principal": f"role:{group}", "role": "viewer"}]
+        made = await make(api, visibility="private", members=members)
+        assert (await api("bob", "GET", f"/projects/{made['id']}", roles=(group,))).status == 200
+        refused(await api("bob", "GET", f"/projects/{made['id']}", roles=(f"{group}s",)), 404, "not_found")
+    for wrong in ("role:", "role: ", "role:a\tb", "role:desk\n", "user:a b", f"role:{'x' * 256}"):
+        entry = {"principal": wrong, "role": "viewer"}
+        refused(await api("alice", "POST", "/projects", {"name": "x", "members": [entry]}), 422, "invalid")
+
+
 async def test_an_editor_changes_what_describes_a_project_and_not_who_is_in_it(api: Api) -> None:
     path = f"/projects/{(await make(api))['id']}"
     change = {"name": "Summer", "description": "hot", "labels": ["sun"], "due_at": "2026-04-01T00:00:00Z"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bson import DatetimeMS, ObjectId
+from bson.errors import InvalidBSON
 from pymongo import UpdateOne
 from pymongo.database import Database
 
@@ -336,6 +337,29 @@ async def test_without_images_rights_are_cut_all_the_same(copydesk: Copydesk, pl
     plain_database.comments.insert_one(foreign_comment("c", project))
     assert await heard.told() == [[], [("leave", project, None)]]
     assert bob.pushes[topic][-1] == bob.of("unsubscribed", topic)[0]
+
+
+async def test_without_images_a_document_that_cannot_be_decoded_resets_and_ends_nothing(
+    copydesk: Copydesk, plain_database: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await copydesk.project()
+    topic = f"project:{project}"
+    plain_database.comments.insert_one(foreign_comment("broken", project))
+    bob, _ = await listening(copydesk, project)
+    await settled(copydesk, bob)
+    without_images(plain_database, "comments")
+
+    async def undecodable(*_: object) -> None:
+        raise InvalidBSON
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.relay.look_up", undecodable)
+        plain_database.comments.update_one({"_id": "broken"}, {"$set": {"version": 2}})
+        assert (await bob.next_push("reset", topic))["reason"] == "image_missing"
+    await bob.until(lambda: len(bob.of("live", topic)) == 2)
+    plain_database.comments.insert_one(foreign_comment("good", project))
+    assert (await bob.until_event(topic, id="good"))["change"] == "enter"
+    assert not copydesk.server.failed.done()
 
 
 # -- collections that go away -----------------------------------------------------------------------------------------

@@ -40,11 +40,11 @@ async def nothing_left(copydesk: Copydesk) -> None:
     """That nobody is connected and nothing remembers that somebody was."""
     server = copydesk.server
     await asyncio.wait_for(server.connections.emptied(), 20)
-    if server._joiner._tasks:
-        await asyncio.wait(server._joiner._tasks, timeout=20)
+    if server._live.joiner._tasks:
+        await asyncio.wait(server._live.joiner._tasks, timeout=20)
     assert (server.hub.subscriptions, server.hub.topics, len(server.connections)) == (0, 0, 0)
-    assert not server._joiner._tasks
-    assert not server._joiner._views._shared
+    assert not server._live.joiner._tasks
+    assert not server._live.joiner._views._shared
     assert not server.connections._by_user
     assert not server.connections._by_address
 
@@ -65,7 +65,7 @@ async def test_a_ping_carries_the_position_unless_a_topic_is_still_being_joined(
     assert ping["stale"] is False
     assert ping["lag_ms"] >= 0
 
-    views, reading, go_on = copydesk.server._joiner._views, asyncio.Event(), asyncio.Event()
+    views, reading, go_on = copydesk.server._live.joiner._views, asyncio.Event(), asyncio.Event()
     original = views.of
 
     async def held(*asked: Any) -> Any:
@@ -149,7 +149,7 @@ async def test_a_client_may_vanish_at_any_point_of_subscribing(copydesk: Copydes
     await bob.close()
     plain_database.comments.insert_one(foreign_comment("c", project))
     await settled(copydesk)
-    joiner = copydesk.server._joiner
+    joiner = copydesk.server._live.joiner
     original = joiner._start
     # Older than the ring, and more than may be read from the database.
     too_many = copydesk.server._codec.encode(Position(1, 1))
@@ -174,7 +174,7 @@ async def test_a_client_may_vanish_at_any_point_of_subscribing(copydesk: Copydes
 
 async def _vanish(copydesk: Copydesk, bob: Editor, command: dict[str, Any], point: int) -> bool:
     """Send a command, and leave at a suspension point of what it starts; whether there was such a point."""
-    joiner = copydesk.server._joiner
+    joiner = copydesk.server._live.joiner
     original, ended = joiner._start, asyncio.Event()
     stepped: list[Stepped] = []
 
@@ -230,6 +230,7 @@ async def test_websockets_are_switched_off_and_on_for_every_process_while_they_r
     await copydesk.call("PATCH", "/admin/settings", {"websockets_enabled": False}, **admin)
     for socket in (here, there, silent):
         assert (await asyncio.wait_for(asyncio.shield(socket.closed), 20))[0] == 4409
+        assert (socket.frames[-1]["push"], socket.frames[-1]["code"]) == ("error", "websockets_disabled")
     for process in (copydesk, another):
         await settled(process)
         answer = await shake(process)

@@ -147,6 +147,8 @@ async def test_whoever_is_disabled_or_signed_out_is_cut_off_on_every_process(
     bystander = await another.editor("carol")
     await copydesk.call("PATCH", "/admin/users/bob", {"disabled": True}, **admin)
     assert [await closed_with(here), await closed_with(there)] == [4102, 4102]
+    for editor in (here, there):
+        assert (editor.frames[-1]["push"], editor.frames[-1]["code"]) == ("error", "unauthenticated")
     refused = await another.socket()
     assert (await refused.command("hello", token=another.token("bob")))["error"]["code"] == "unauthenticated"
     assert await closed_with(refused) == 4401

@@ -252,9 +252,23 @@ async def test_under_tls_the_cookie_is_bound_to_the_host(proxied: Server) -> Non
     # A cookie that anybody on the way, or a neighbouring site, could have set does not count.
     assert (await proxied("GET", SESSION, cookie=f"copydesk_session={morsel.value}", headers=tls)).status == 401
     assert (await proxied("GET", SESSION, cookie=good)).status == 401
-    answer = await proxied("DELETE", SESSION, cookie=good, headers=tls)
+    page = {**tls, "Origin": proxied.root.replace("http://", "https://")}
+    answer = await proxied("DELETE", SESSION, cookie=good, headers=page)
     morsel = cookie_of(answer)
     assert (morsel.key, morsel.value, morsel["secure"]) == ("__Host-copydesk_session", "", True)
+
+
+async def test_under_tls_a_page_that_came_without_is_another_site(proxied: Server) -> None:
+    tls = {"X-Forwarded-Proto": "https"}
+    morsel = cookie_of(await proxied("POST", SESSION, ALICE, headers=tls))
+    cookie = f"{morsel.key}={morsel.value}"
+    secure = proxied.root.replace("http://", "https://")
+    for origin, status in ((proxied.root, 403), (secure, 204)):
+        out = await proxied("DELETE", SESSION, cookie=cookie, headers={**tls, "Origin": origin})
+        assert out.status == status, origin
+    assert (await proxied("POST", SESSION, ALICE, headers={**tls, "Origin": proxied.root})).status == 403
+    # What ends TLS before us need not say so.
+    assert (await proxied("POST", SESSION, ALICE, headers={"Origin": secure})).status == 201
 
 
 async def test_a_scheme_that_the_client_claims_is_not_believed(server: Server) -> None:

@@ -140,7 +140,7 @@ async def test_a_hub_that_collects_nothing_is_caught(copydesk: Copydesk, monkeyp
 async def _subscribe_with(scene: Scene, action: Action, point: int) -> Stepped:
     """Subscribe to everything with `action` at a suspension point; then compare what bob holds with a fresh read."""
     copydesk, topic = scene.copydesk, f"project:{scene.project}"
-    joiner = copydesk.server._joiner
+    joiner = copydesk.server._live.joiner
     original = joiner._start
     stepped: list[Stepped] = []
 
