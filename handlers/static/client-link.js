@@ -22,8 +22,9 @@ export class Link {
   #farewell = null;
 
   /**
-   * `onready(hello)`: the server knows who we are. `onpush(push)`. `onend({code, opened, farewell})`: `opened` says
-   * whether the handshake succeeded, `farewell` is the `error` push that came before the end.
+   * `onready(hello)`: the server knows who we are. `onpush(push)`. `onend({code, opened, silent, farewell})`:
+   * `opened` says whether the handshake succeeded, `silent` whether it was given up here because nothing was heard;
+   * `farewell` is the `error` push that came before the end.
    */
   constructor(origin, token, { onready, onpush, onend }) {
     this.#handlers = { onready, onpush, onend };
@@ -58,7 +59,7 @@ export class Link {
   check() {
     if (Date.now() - this.#heard < this.#silence) return;
     this.close();
-    this.#handlers.onend({ code: 1006, opened: this.#opened, farewell: this.#farewell });
+    this.#handlers.onend({ code: 1006, opened: this.#opened, silent: true, farewell: this.#farewell });
   }
 
   #watch() {

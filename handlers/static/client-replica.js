@@ -16,6 +16,8 @@ const SHAPES = {
  */
 export class Replica {
   #documents;
+  // By kind and id. Apart from the documents: counts carry no version, and an archived entry is known and not held.
+  #versions = new Map();
   #loaded = false;
   // idle: nothing asked for on this connection. asked: pushes still belong to an earlier question.
   // snapshot: parts are coming in. replay: events up to `live` are coming in. live.
@@ -35,7 +37,7 @@ export class Replica {
     this.problem = null;
     /** Raised whenever everything was replaced, so that a slower read of all can see that it is late. */
     this.generation = 0;
-    this.#documents = this.#empty();
+    this.#replace([]);
   }
 
   /** loading: nothing yet. live: current. stale: was current once. gone: not there, or not for this user. */
@@ -76,7 +78,7 @@ export class Replica {
     this.#loaded = false;
     this.problem = problem;
     this.position = undefined;
-    this.#replace(this.#empty());
+    this.#replace([]);
     return outcome({ snapshot: true });
   }
 
@@ -90,7 +92,7 @@ export class Replica {
     this.problem = null;
     this.position = undefined;
     this.#loaded = true;
-    this.#replace(this.#gather([data]));
+    this.#replace([data]);
     return outcome({ snapshot: true });
   }
 
@@ -134,14 +136,15 @@ export class Replica {
     const wanted = this.#fetching.get(key);
     if (!wanted) return outcome();
     // The read was answered from a state before the change, or the document changed again meanwhile.
+    // Counts carry no version: a read of them is as new as it is.
     const tooOld = document !== null && wanted.event.version !== null && document.version < wanted.event.version;
     if (wanted.again || tooOld) return outcome({ fetch: [{ kind, id }] });
     this.#fetching.delete(key);
     if (document === null) {
-      this.#documents.get(kind).delete(id);
+      this.#forget(kind, id);
       return outcome({ events: [{ ...wanted.event, change: "delete" }] });
     }
-    this.#documents.get(kind).set(id, document);
+    this.#put(kind, id, document, wanted.event.version);
     return outcome({ events: [{ ...wanted.event, doc: document }] });
   }
 
@@ -157,7 +160,7 @@ export class Replica {
     this.#parts.push(data);
     if (!last) return outcome();
     this.#loaded = true;
-    this.#replace(this.#gather(this.#parts));
+    this.#replace(this.#parts);
     const early = this.#early;
     this.#expect("replay");
     return outcome({ snapshot: true, ...this.#apply(early) });
@@ -193,18 +196,16 @@ export class Replica {
   #applyOne(event, fetch) {
     const { kind, change, version, doc } = event;
     const id = kind === "counts" ? kind : event.id;
-    const documents = this.#documents.get(kind);
     const key = `${kind} ${id}`;
     if (change === "leave" || change === "delete") {
       this.#fetching.delete(key);
-      return documents.delete(id);
+      return this.#forget(kind, id);
     }
     // Null means that another program changed it without raising the version: always apply that.
-    const held = documents.get(id);
-    if (Number.isInteger(version) && held !== undefined && version <= held.version) return false;
+    if (Number.isInteger(version) && version <= this.#versions.get(key)) return false;
     if (doc !== undefined) {
       this.#fetching.delete(key);
-      documents.set(id, doc);
+      this.#put(kind, id, doc, version);
       return true;
     }
     const wanted = this.#fetching.get(key);
@@ -216,26 +217,32 @@ export class Replica {
     return false;
   }
 
-  #replace(documents) {
-    this.#documents = documents;
-    this.#fetching.clear();
-    this.generation += 1;
+  #put(kind, id, document, version) {
+    const documents = this.#documents.get(kind);
+    // An inbox holds what its snapshot would: an archived entry is put away, until it is taken out again.
+    if (kind === "notification" && document.archived_at !== undefined) documents.delete(id);
+    else documents.set(id, document);
+    const known = document.version ?? version;
+    if (Number.isInteger(known)) this.#versions.set(`${kind} ${id}`, known);
+    else this.#versions.delete(`${kind} ${id}`);
   }
 
-  #empty() {
-    return new Map(Object.values(this.kinds).map((kind) => [kind, new Map()]));
+  /** Answers whether the document was there, or put away. */
+  #forget(kind, id) {
+    const known = this.#versions.delete(`${kind} ${id}`);
+    return this.#documents.get(kind).delete(id) || known;
   }
 
-  #gather(parts) {
-    const documents = this.#empty();
+  #replace(parts) {
+    this.#documents = new Map(Object.values(this.kinds).map((kind) => [kind, new Map()]));
+    this.#versions.clear();
     for (const part of parts) {
       for (const [name, kind] of Object.entries(this.kinds)) {
-        for (const document of [part[name] ?? []].flat()) {
-          documents.get(kind).set(document.id ?? kind, document);
-        }
+        for (const document of [part[name] ?? []].flat()) this.#put(kind, document.id ?? kind, document, null);
       }
     }
-    return documents;
+    this.#fetching.clear();
+    this.generation += 1;
   }
 }
 

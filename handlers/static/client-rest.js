@@ -110,7 +110,47 @@ export class Rest {
     return found;
   }
 
-  async #send(method, path, { body, key, ifMatch, token }) {
+  /** An answer that goes on: a stream of events. Throws `ProblemError` where it is not one, or breaks off at once. */
+  async open(path, signal) {
+    const token = await this.#credentials.current();
+    try {
+      return await this.#stream(path, signal, token);
+    } catch (error) {
+      if (error.status !== 401 || !this.#credentials.renewable) throw error;
+      return this.#stream(path, signal, await this.#credentials.renew(token));
+    }
+  }
+
+  /** What a plain request to a path is answered with, whatever it is: `{status, code}`; status 0 where nobody answers. */
+  async probe(path) {
+    try {
+      const response = await fetch(this.#origin + BASE + path, {
+        credentials: "omit",
+        signal: AbortSignal.timeout(PATIENCE_MS),
+      });
+      return { status: response.status, code: parse(await response.text())?.code };
+    } catch {
+      return { status: 0 };
+    }
+  }
+
+  async #stream(path, signal, token) {
+    let response;
+    try {
+      response = await fetch(this.#origin + BASE + path, {
+        headers: { Accept: "text/event-stream", ...(token && { Authorization: `Bearer ${token}` }) },
+        credentials: this.#credentials.byCookie ? "same-origin" : "omit",
+        cache: "no-store",
+        signal,
+      });
+    } catch {
+      throw unreachable();
+    }
+    if (response.ok && response.headers.get("Content-Type")?.startsWith("text/event-stream")) return response;
+    throw problemOf(response, parse(await response.text()));
+  }
+
+  async #send(method, path, { body, key, ifMatch, token, signal }) {
     const headers = { Accept: "application/json" };
     if (token) headers.Authorization = `Bearer ${token}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -124,17 +164,30 @@ export class Rest {
         headers,
         body: body === undefined ? undefined : JSON.stringify(body),
         credentials: this.#credentials.byCookie ? "same-origin" : "omit",
-        signal: AbortSignal.timeout(PATIENCE_MS),
+        signal: patience(signal),
       });
       text = await response.text();
     } catch {
-      throw new ProblemError({ code: "unreachable", detail: "The server cannot be reached." });
+      throw unreachable();
     }
     const parsed = parse(text);
     if (!response.ok) throw problemOf(response, parsed);
     if (text && parsed === undefined) throw problemOf(response, undefined);
     return { status: response.status, body: parsed, etag: response.headers.get("ETag"), headers: response.headers };
   }
+}
+
+const unreachable = () => new ProblemError({ code: "unreachable", detail: "The server cannot be reached." });
+
+/** Ends when the caller says so, or when it has taken too long. */
+function patience(signal) {
+  if (!signal) return AbortSignal.timeout(PATIENCE_MS);
+  const both = new AbortController();
+  const end = () => both.abort();
+  signal.addEventListener("abort", end, { once: true });
+  AbortSignal.timeout(PATIENCE_MS).addEventListener("abort", end, { once: true });
+  if (signal.aborted) end();
+  return both.signal;
 }
 
 function parse(text) {

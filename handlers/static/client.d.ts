@@ -2,17 +2,32 @@
 
 /** connecting: not yet. live: every topic is current. catching_up: connected, a topic is not current yet.
  *  The server may not hear from its database: then it is catching_up as well, with a reason.
+ *  polling: every topic was current when the server was last asked; it is asked again and again.
  *  offline: trying again. disabled: no live updates, and no trying until `refresh()`; REST works. */
-export type ClientState = "connecting" | "live" | "catching_up" | "offline" | "disabled";
+export type ClientState = "connecting" | "live" | "catching_up" | "polling" | "offline" | "disabled";
 
 /** loading: nothing yet. live: current. stale: was current once. gone: not there, or not for this user. */
 export type StoreState = "loading" | "live" | "stale" | "gone";
 
+/** `counts` has one document, under the id `counts`: `{unseen, unread, seq}`. */
 export type Kind = "project" | "item" | "comment" | "activity" | "notification" | "counts";
 
 export interface Reason {
   code: string;
   detail: string;
+}
+
+/** The way on which updates come, best first. */
+export type Rung = "websocket" | "sse" | "poll";
+
+export interface Transport {
+  /** Null while there is no connection. */
+  readonly rung: Rung | null;
+  /** Why it is not a WebSocket, or not even a stream of events; null where it is the best rung. Codes:
+   *  `websockets_disabled`, `upgrade_dropped`, `refused`, `timed_out`, `cut`, `held_back`. */
+  readonly why: Reason | null;
+  /** The address of a page that finds out more. */
+  readonly diagnosis: string;
 }
 
 export interface Event {
@@ -25,6 +40,14 @@ export interface Event {
   by?: string;
   /** The representation that REST returns. Absent after `leave` and `delete`. */
   doc?: any;
+}
+
+/** What waits in the inbox, counted by the server. Archived entries count in neither. */
+export interface Counts {
+  unseen: number;
+  unread: number;
+  /** The highest `seq` of any entry: `until` of a mark-all. */
+  seq: number;
 }
 
 export interface Change {
@@ -40,6 +63,7 @@ export interface Store {
   readonly state: StoreState;
   /** Why the topic is gone. */
   readonly problem: Reason | null;
+  get(kind: "counts", id: "counts"): Counts | undefined;
   get(kind: Kind, id: string): any | undefined;
   documents(kind: Kind): any[];
   on(name: "change", listener: (change: Change, store: Store) => void): () => void;
@@ -66,17 +90,20 @@ export interface Answer<T = any> {
 
 export interface Client {
   readonly state: ClientState;
-  /** Why it is offline or disabled, or not live though connected. */
+  /** Why it is offline, disabled or polling, or not live though connected. */
   readonly reason: Reason | null;
+  /** Which way updates come, and why not a better one. */
+  readonly transport: Transport;
   /** Who the server says we are; null until the first connection. */
   readonly user: { id: string; name: string } | null;
   /** Listens; the function it returns stops that. */
-  on(name: "state", listener: (state: ClientState, reason: Reason | null) => void): () => void;
+  on(name: "state", listener: (state: ClientState, reason: Reason | null, transport: Transport) => void): () => void;
   /** `project:<id>`, `projects` or `inbox`. Close the store when it is not needed any more. */
   subscribe(topic: string, handler?: (change: Change, store: Store) => void): Store;
   /** A REST call; `path` is what follows `/api/v1`. Throws `ProblemError`. */
   request<T = any>(method: string, path: string, options?: RequestOptions): Promise<Answer<T>>;
-  /** Where topics are not live: reads them over REST now, and tries to connect. Throws `ProblemError`. */
+  /** Where topics are not live: reads them over REST now, and tries to connect. Where they come by polling: asks now.
+   *  Throws `ProblemError`. */
   refresh(): Promise<void>;
   close(): void;
 }

@@ -1,7 +1,8 @@
-// The public client module: live topics over one WebSocket, and REST beside it. Described in docs/client.md.
+// The public client module: live topics over one connection, and REST beside it. Described in docs/client.md.
 
 import { Connection, backoff } from "./client-connection.js";
 import { documentPath, readTopic } from "./client-reads.js";
+import { DATABASE_AWAY } from "./client-reasons.js";
 import { Replica } from "./client-replica.js";
 import { Credentials, ProblemError, Rest, idempotencyKey } from "./client-rest.js";
 import { Listeners, Store } from "./client-store.js";
@@ -10,7 +11,6 @@ export { ProblemError, idempotencyKey };
 
 // Everybody gets the same event at the same moment; they need not all fetch at the same moment.
 const SPREAD_MS = 300;
-const DATABASE_AWAY = { code: "stale", detail: "The server does not hear from its database." };
 
 /** Connects, and stays connected until `close()`. Without a token the session cookie of this site is used. */
 export function connect({ url = location.origin, token } = {}) {
@@ -23,6 +23,8 @@ class Topic {
     this.replica = new Replica(name);
     this.listeners = new Listeners();
     this.stores = 0;
+    // On the lower rungs: whether it has to be read before it can be followed. See `Feed`.
+    this.behind = true;
     this.failures = 0;
     this.timer = null;
   }
@@ -35,14 +37,20 @@ class Client {
   #listeners = new Listeners();
   #state = "connecting";
   #reason = null;
+  #shown = "connecting undefined null undefined";
   #user = null;
+  #origin;
+  // A position up to which everything was told about every topic that is not behind.
+  #cursor = undefined;
   // A ping said that what the server knows is old. The connection is fine then, and yet nothing is live.
   #databaseAway = false;
 
   constructor(origin, credentials) {
+    this.#origin = origin;
     this.#rest = new Rest(origin, credentials);
-    this.#connection = new Connection(origin, this.#rest, credentials, {
-      onready: ({ user }) => (this.#user = user),
+    this.#connection = new Connection(origin, this.#rest, credentials, this.#followed(), {
+      onready: (hello) => (this.#user = hello?.user ?? this.#user),
+      identify: () => this.#identify(),
       onstate: () => this.#connectionChanged(),
       onpush: (push) => this.#receive(push),
     });
@@ -61,12 +69,19 @@ class Client {
     return this.#user;
   }
 
+  get transport() {
+    const { rung, why } = this.#connection;
+    return { rung, why, diagnosis: `${this.#origin}/diagnosis` };
+  }
+
   on(name, listener) {
     return this.#listeners.on(name, listener);
   }
 
-  request(method, path, options) {
-    return this.#rest.request(method, path, options);
+  async request(method, path, options) {
+    const answer = await this.#rest.request(method, path, options);
+    if (method !== "GET") this.#connection.now();
+    return answer;
   }
 
   subscribe(name, handler) {
@@ -88,8 +103,8 @@ class Client {
   }
 
   async refresh() {
-    if (this.#connection.state === "ready") return;
     this.#connection.retryNow();
+    if (this.#connection.state === "ready") return;
     await Promise.all([...this.#topics.values()].map((topic) => this.#read(topic)));
   }
 
@@ -99,12 +114,33 @@ class Client {
     this.#topics.clear();
   }
 
+  /** What a `Feed` sees of this client. */
+  #followed() {
+    const client = this;
+    return {
+      get cursor() {
+        return client.#cursor;
+      },
+      set cursor(position) {
+        client.#cursor = position;
+      },
+      topics: () => [...this.#topics.values()],
+      update: (topic, act) => this.#update(topic, act),
+      receive: (push) => this.#receive(push),
+      read: (topic) => this.#read(topic, { whatever: true }),
+    };
+  }
+
+  async #identify() {
+    this.#user ??= (await this.#rest.request("GET", "/session")).body.user;
+  }
+
   #connectionChanged() {
-    const { state, withoutSockets } = this.#connection;
+    const { state, rung, withoutSockets } = this.#connection;
     this.#databaseAway = false;
     for (const topic of this.#topics.values()) {
-      if (state === "ready") this.#join(topic);
-      else {
+      if (rung === "websocket") this.#join(topic);
+      else if (state !== "ready") {
         clearTimeout(topic.timer);
         this.#update(topic, (replica) => replica.disconnected());
         if (withoutSockets && topic.replica.state === "loading") this.#readQuietly(topic);
@@ -114,11 +150,12 @@ class Client {
   }
 
   #join(topic) {
-    const { state, withoutSockets } = this.#connection;
+    const { state, rung, withoutSockets } = this.#connection;
     const { replica } = topic;
     clearTimeout(topic.timer);
-    if (state !== "ready") {
-      if (withoutSockets) this.#readQuietly(topic);
+    if (rung !== "websocket") {
+      this.#connection.changed();
+      if (state !== "ready" && withoutSockets) this.#readQuietly(topic);
       return;
     }
     this.#update(topic, () => replica.asked());
@@ -147,6 +184,7 @@ class Client {
 
   /** The server says no to a topic, or says not now. */
   #refused(topic, { code, detail, retry, retry_after_ms: after }) {
+    topic.behind = true;
     if (retry || after !== undefined || code === "busy") {
       this.#update(topic, (replica) => replica.disconnected());
       this.#joinLater(topic, after);
@@ -157,7 +195,7 @@ class Client {
     const topic = this.#topics.get(push.topic);
     switch (push.push) {
       case "ping":
-        if (push.position) for (const { replica } of this.#topics.values()) replica.reached(push.position);
+        if (push.position) this.#reached(push.position);
         this.#databaseAway = push.stale === true;
         this.#settle();
         return;
@@ -174,8 +212,18 @@ class Client {
         if (!topic) return;
         if (push.push === "events") this.#databaseAway = false;
         this.#update(topic, (replica) => replica.receive(push));
-        if (push.push === "live") topic.failures = 0;
+        if (push.push === "live") {
+          topic.failures = 0;
+          topic.behind = false;
+        }
     }
+  }
+
+  /** A ping's position holds for all topics that are live; where all are, one has been found to go on from anywhere. */
+  #reached(position) {
+    const topics = [...this.#topics.values()];
+    for (const { replica } of topics) replica.reached(position);
+    if (topics.every(({ replica }) => replica.state === "live" || replica.state === "gone")) this.#cursor = position;
   }
 
   /** Does something to a topic's copy, and tells whom it concerns what came of it. */
@@ -192,27 +240,34 @@ class Client {
 
   /** Works out the state in one word, and says so when it changed. */
   #settle() {
-    const { state: connected } = this.#connection;
+    const { state: connected, rung } = this.#connection;
     const behind = [...this.#topics.values()].some(({ replica }) => !["live", "gone"].includes(replica.state));
-    const state = connected === "ready" ? (behind || this.#databaseAway ? "catching_up" : "live") : connected;
-    const reason = this.#databaseAway ? DATABASE_AWAY : this.#connection.reason;
-    if (state === this.#state && reason?.code === this.#reason?.code) return;
+    const current = rung === "poll" ? "polling" : "live";
+    const state = connected === "ready" ? (behind || this.#databaseAway ? "catching_up" : current) : connected;
+    const { transport } = this;
+    let { reason } = this.#connection;
+    if (this.#databaseAway) reason = DATABASE_AWAY;
+    else if (state === "polling") reason = transport.why;
+    const shown = `${state} ${reason?.code} ${transport.rung} ${transport.why?.code}`;
+    if (shown === this.#shown) return;
+    this.#shown = shown;
     this.#state = state;
     this.#reason = reason;
-    this.#listeners.emit("state", state, reason);
+    this.#listeners.emit("state", state, reason, transport);
   }
 
   /** Reads a whole topic where there is no socket to bring it. */
-  async #read(topic) {
+  async #read(topic, { whatever = false } = {}) {
     const { replica } = topic;
     const { generation } = replica;
     try {
       const data = await readTopic(this.#rest, replica.topic);
       // A snapshot that came meanwhile is newer, and goes on by itself.
-      if (replica.generation !== generation || replica.state === "live") return;
+      if (!whatever && (replica.generation !== generation || replica.state === "live")) return;
       this.#update(topic, () => replica.load(data));
     } catch (error) {
       if (error.status !== 404) throw error;
+      topic.behind = true;
       this.#update(topic, () => replica.lost({ code: error.code, detail: error.detail }));
     }
   }

@@ -2,6 +2,7 @@
 
 import { idempotencyKey } from "./client.js";
 import { h, setAttribute, setText } from "./page-dom.js";
+import { whenReleased } from "./page-threads-press.js";
 
 const PREFIX = "copydesk draft ";
 
@@ -13,7 +14,7 @@ export class Drafts {
     this.#prefix = `${PREFIX}${userId} `;
   }
 
-  /** `{text, key}`; `key` is the idempotency key of a first attempt to send this very text. */
+  /** `{text, key}`; `key` is the idempotency key of a first attempt to send this very text. Edits keep other things. */
   get(place) {
     return JSON.parse(sessionStorage.getItem(this.#prefix + place) ?? '{"text": "", "key": null}');
   }
@@ -30,6 +31,22 @@ export class Drafts {
   }
 }
 
+/** A field for the text of a comment. Ctrl+Enter submits, because Enter begins a new line. */
+export function writingField({ label, rows, typed, submit }) {
+  return h("textarea", {
+    "aria-label": label,
+    placeholder: label,
+    rows,
+    maxlength: 10_000,
+    input: typed,
+    keydown: (event) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      submit();
+    },
+  });
+}
+
 /** A text field with a button. What could not be sent stays, and Retry sends it with the same idempotency key. */
 export class Composer {
   #drafts;
@@ -41,24 +58,16 @@ export class Composer {
   #problem;
   #sending = false;
 
-  /** `send(text, key)` answers a promise; `place` names the draft; `verb` is what the button says. */
-  constructor({ drafts, place, label, verb, rows, send }) {
+  /**
+   * `send(text, key)` answers a promise; `place` names the draft; `verb` is what the button says. `complete(field)`
+   * helps with writing, and answers the element that it shows below the field.
+   */
+  constructor({ drafts, place, label, verb, rows, send, complete }) {
     this.#drafts = drafts;
     this.#place = place;
     this.#send = send;
     this.#verb = verb;
-    this.#field = h("textarea", {
-      "aria-label": label,
-      placeholder: label,
-      rows,
-      maxlength: 10_000,
-      input: () => this.#typed(),
-      keydown: (event) => {
-        if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
-        event.preventDefault();
-        this.#submit();
-      },
-    });
+    this.#field = writingField({ label, rows, typed: () => this.#typed(), submit: () => this.#submit() });
     this.#button = h("button", { type: "submit", title: "Ctrl+Enter" }, verb);
     this.#problem = h("p", { class: "problem", role: "alert" });
     this.element = h(
@@ -69,18 +78,28 @@ export class Composer {
           event.preventDefault();
           this.#submit();
         },
+        focusin: () => this.#showButton(),
+        focusout: () => whenReleased(() => this.#showButton()),
       },
       this.#field,
+      complete(this.#field),
       this.#problem,
       this.#button,
     );
-    this.#field.value = drafts.get(place).text;
-    this.#show();
+    const { text, key } = drafts.get(place);
+    this.#field.value = text;
+    // With a key it was on its way when the page was left. Under that key it can be sent again without harm.
+    this.#show(key ? "This may not have been sent." : "");
+  }
+
+  /** Whether something is written here that was not sent. */
+  get filled() {
+    return this.#sending || this.#field.value !== "";
   }
 
   /** Whether somebody is at it, so that it should stay where it is. */
   get inUse() {
-    return this.#sending || this.#field.value !== "" || this.element.contains(document.activeElement);
+    return this.filled || this.element.contains(document.activeElement);
   }
 
   #typed() {
@@ -118,6 +137,11 @@ export class Composer {
     // Not `disabled`: that would throw the focus away.
     this.#field.readOnly = this.#sending;
     setAttribute(this.#button, "aria-disabled", this.#sending ? "true" : null);
-    setAttribute(this.element, "data-filled", this.#field.value !== "");
+    this.#showButton();
+  }
+
+  /** The button only takes room where there is something to send, or about to be. */
+  #showButton() {
+    this.#button.hidden = !this.inUse;
   }
 }

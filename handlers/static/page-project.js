@@ -1,48 +1,39 @@
 // One project: its items and their statuses, and the conversation about one of them or about all of it.
 
-import { Keyed, h, setAttribute, setText } from "./page-dom.js";
-import { ItemRow, STATUSES } from "./page-items.js";
+import { h, setAttribute, setText } from "./page-dom.js";
+import { FollowButtons } from "./page-follow.js";
+import { ItemsTable } from "./page-items.js";
+import { ProjectActions } from "./page-projects-edit.js";
+import { deed } from "./page-project-words.js";
 import { aboutProject, showLabels } from "./page-projects.js";
 import { Conversation } from "./page-threads.js";
 
 // How long what somebody else changed stays marked.
 const FRESH_MS = 10_000;
 
-const SILENCE = { comments: 0, open: 0 };
-
-/** What a screen reader is told of somebody else's change, by kind and change. */
-const SENTENCES = {
-  "comment enter": (view, { by, doc }) => {
-    const about = doc.item_id ? itemName(view, doc.item_id) : "the project";
-    return `${actorName(view, by)} commented on ${about}.`;
-  },
-  "item enter": (view, { id, by }) => `${actorName(view, by)} added ${itemName(view, id)}.`,
-  "item update": (view, { id, by, doc }) =>
-    `${actorName(view, by)} changed ${itemName(view, id)}: ${STATUSES[doc.status]}.`,
-};
-
-function actorName(view, by) {
-  return by ? view.nameOf(by) : "Somebody";
-}
-
-function itemName(view, id) {
-  return view.store.get("item", id)?.name ?? "an item";
-}
-
 export class ProjectView {
   #page;
   #store;
   #itemId = null;
+  // What is said of these is shown. The same array as long as they are the same.
+  #itemIds = [];
   #can = new Set();
   #rightsRead = null;
-  #names = new Map();
-  #namesRead = false;
   #fresh = new Map();
+  // Comments by id as they were before the latest event: what was done to one is seen only by comparing.
+  #said = new Map();
+  // Counted anew only when a comment came: events of items are many.
+  #talk = null;
   #frame = null;
   // What is to have the focus once there is something to see.
   #focusNext = null;
+  // The thread that the address names, until it is known where it is.
+  #threadId = null;
   #items;
   #conversation;
+  #follow;
+  #actions;
+  #offs;
   #parts;
 
   constructor(page, projectId) {
@@ -53,37 +44,39 @@ export class ProjectView {
       description: h("p", { class: "description" }),
       labels: h("p", { class: "labels" }),
       about: h("p", { class: "hint" }),
-      counters: h("ul", { class: "counters", "aria-label": "Items by status" }),
+      none: h("h1", { hidden: true }, "Nothing to see here"),
       hint: h("p", { class: "empty", role: "status" }, "Loading"),
-      empty: h("p", { class: "empty" }),
-      list: h("ul", { class: "items" }),
+      problem: h("p", { class: "problem", role: "alert" }),
+      again: h("button", { type: "button", class: "quiet", hidden: true, click: () => this.#readRights() }, "Try again"),
       header: h("header", { hidden: true }),
       body: h("div", { class: "columns", hidden: true }),
     };
-    const { title, description, labels, about, counters, hint, empty, list, header, body } = this.#parts;
-    this.#items = new Keyed(list, ({ item }) => new ItemRow(page, this, item.id));
+    const { title, description, labels, about, none, hint, problem, again, header, body } = this.#parts;
+    this.#store = page.client.subscribe(`project:${projectId}`, (change) => this.#changed(change));
+    this.#items = new ItemsTable(page, this);
     this.#conversation = new Conversation(page, this);
-    header.append(title, description, labels, counters, about);
-    body.append(
-      h("section", { class: "content", "aria-labelledby": "items" }, h("h2", { id: "items" }, "Items"), empty, list),
-      this.#conversation.element,
-    );
+    this.#follow = new FollowButtons(page, "project");
+    this.#actions = new ProjectActions(page, this.#store);
+    const buttons = h("div", { class: "project-buttons" }, this.#follow.element, this.#actions.element);
+    header.append(title, description, labels, about, buttons, problem, again);
+    body.append(this.#items.element, this.#conversation.element);
     this.element = h(
       "article",
       { class: "project" },
       h("nav", { "aria-label": "Breadcrumb" }, h("a", { href: "#/" }, "All projects")),
       header,
+      none,
       hint,
       body,
     );
-    this.#store = page.client.subscribe(`project:${projectId}`, (change) => this.#changed(change));
     this.#store.on("state", (state) => {
       // Roles may have changed while nobody told us.
       if (state === "live" && this.#can.size) this.#readRights();
       this.#showSoon();
     });
     this.#store.on("error", (error) => setText(hint, error.message));
-    this.#readNames();
+    this.#offs = [page.people.on(() => this.#showSoon()), page.subscriptions.on(() => this.#showSoon())];
+    page.subscriptions.read();
     this.#show();
   }
 
@@ -95,17 +88,17 @@ export class ProjectView {
     return this.#itemId;
   }
 
+  /** The items that the conversation is about; none: the project. */
+  get itemIds() {
+    return this.#itemIds;
+  }
+
   may(action) {
     return this.#can.has(action);
   }
 
-  /** A user's name; their id where there is none, or until the server has told. */
   nameOf(userId) {
-    if (!this.#names.has(userId)) {
-      this.#names.set(userId, userId);
-      if (this.#namesRead) this.#readNames(userId);
-    }
-    return this.#names.get(userId);
+    return this.#page.people.nameOf(userId);
   }
 
   isFresh(kind, id) {
@@ -114,28 +107,84 @@ export class ProjectView {
 
   /** Shows the conversation about an item, or with null the one about the project. */
   choose(itemId, { moved }) {
-    if (moved) this.#focusNext = itemId === this.#itemId ? this.#parts.title : this.#conversation.heading;
+    const leftItem = itemId !== null || this.#itemIds.length > 0;
+    if (moved) this.#focusNext = leftItem ? this.#conversation.heading : this.#parts.title;
+    this.#threadId = null;
     this.#itemId = itemId;
+    this.#turnTo(itemId === null ? [] : [itemId]);
+    if (itemId !== null) this.#page.bell.looking({ item_id: itemId });
+    this.#show();
+  }
+
+  /** Turns to an item while the list goes on having the focus. */
+  #lookAt(itemId) {
+    const address = `#/projects/${encodeURIComponent(this.projectId)}/items/${encodeURIComponent(itemId)}`;
+    // Not a step to go back to: one may look at many.
+    if (location.hash !== address) history.replaceState(null, "", address);
+    this.#threadId = null;
+    this.#itemId = itemId;
+    this.#page.bell.looking({ item_id: itemId });
+  }
+
+  /** Somebody selected other items, perhaps by a click on one: what is said of all of them stands beside the list. */
+  selected(ids, clicked) {
+    const at = ids.length === 1 ? ids[0] : ids.length === 0 || ids.includes(clicked) ? clicked : undefined;
+    if (at !== undefined && (at !== this.#itemId || ids.length < 2)) this.#lookAt(at);
+    this.#turnTo(ids.length > 1 || this.#itemId === null ? ids : [this.#itemId]);
+    this.#showSoon();
+  }
+
+  /** Shows one thread among those that it belongs to. */
+  openThread(threadId) {
+    this.#threadId = threadId;
+    this.#page.bell.looking({ thread_id: threadId });
     this.#show();
   }
 
   close() {
+    for (const off of this.#offs) off();
+    this.#conversation.close();
     cancelAnimationFrame(this.#frame);
     for (const timer of this.#fresh.values()) clearTimeout(timer);
+    this.#items.close();
     this.#store.close();
+  }
+
+  #turnTo(ids) {
+    const before = new Set(this.#itemIds);
+    if (ids.length !== before.size || ids.some((id) => !before.has(id))) this.#itemIds = ids;
   }
 
   #changed({ snapshot, events }) {
     if (snapshot) this.#readRights();
+    if (snapshot || events.some(({ kind }) => kind === "comment")) this.#talk = null;
+    // What comes with a snapshot may be in it already, and is old news.
+    if (snapshot) this.#said = new Map(this.#store.documents("comment").map((comment) => [comment.id, comment]));
+    const items = new Map(events.map(({ kind, id }) => [id, kind === "item" ? this.#items.get(id) : undefined]));
+    this.#items.take({ snapshot, events });
     for (const event of events) {
+      const before = items.get(event.id) ?? this.#said.get(event.id);
+      if (event.kind === "comment") this.#remember(event);
       if (event.kind === "project") this.#readRights();
-      if (event.by === this.#page.user.id) continue;
+      if (event.by === this.#page.user.id) {
+        // Whoever writes or adds something follows it from then on.
+        if (event.change === "enter") this.#page.subscriptions.readSoon();
+        continue;
+      }
       this.#markFresh(`${event.kind} ${event.id}`);
-      const sentence = SENTENCES[`${event.kind} ${event.change}`];
-      // Only then are the names known of colleagues who are met for the first time.
-      if (sentence) this.#page.announce(() => sentence(this, event));
+      const names = {
+        nameOf: (id) => this.nameOf(id),
+        nameOfItem: (id) => this.#store.get("item", id)?.name ?? "an item",
+      };
+      // Only when it is said are the names known of colleagues who are met for the first time.
+      if (deed(event, before, names)) this.#page.announce(() => deed(event, before, names));
     }
     this.#showSoon();
+  }
+
+  #remember({ id, doc }) {
+    if (doc) this.#said.set(id, doc);
+    else this.#said.delete(id);
   }
 
   #markFresh(key) {
@@ -157,24 +206,21 @@ export class ProjectView {
       const { body } = await this.#page.request("GET", `${this.#path}/overview`);
       // A later question is answered from a later state.
       if (read === this.#rightsRead) this.#can = new Set(body.me.can);
-    } catch {
-      return; // The store says what is wrong with the project; without an answer the rights stay as they were.
+    } catch (error) {
+      // The store says what is wrong with the project; without an answer the rights stay as they were.
+      const unknown = read === this.#rightsRead && !this.#can.size && error.status !== 404;
+      if (unknown) this.#showUnknownRights(error.message);
+      return;
     }
+    this.#showUnknownRights(null);
     this.#showSoon();
   }
 
-  /** The names of those who may see the project, or of the one whose id begins so. */
-  async #readNames(beginning = "") {
-    const query = new URLSearchParams({ project_id: this.projectId, limit: 200, ...(beginning && { q: beginning }) });
-    try {
-      const { body } = await this.#page.request("GET", `/users?${query}`);
-      for (const { id, name } of body.items) this.#names.set(id, name);
-    } catch {
-      return; // Ids are readable enough.
-    } finally {
-      this.#namesRead = true;
-    }
-    this.#showSoon();
+  /** Otherwise a page on which nothing can be changed would seem to be meant so. */
+  #showUnknownRights(reason) {
+    const { problem, again } = this.#parts;
+    setText(problem, reason === null ? "" : `What you may do here could not be found out, so that you can only read. ${reason}`);
+    setAttribute(again, "hidden", reason === null);
   }
 
   get #path() {
@@ -189,10 +235,11 @@ export class ProjectView {
   }
 
   #show() {
-    const { hint, header, body, title, description, labels, about, empty } = this.#parts;
+    const { none, hint, header, body, title, description, labels, about } = this.#parts;
     const project = this.#store.get("project", this.projectId);
     setAttribute(header, "hidden", !project);
     setAttribute(body, "hidden", !project);
+    setAttribute(none, "hidden", this.#store.state !== "gone");
     if (!project) {
       if (this.#store.state === "gone") this.#showGone();
       return;
@@ -203,34 +250,40 @@ export class ProjectView {
     showLabels(labels, project);
     about.replaceChildren(...aboutProject(project, (id) => this.nameOf(id)));
     this.#page.setTitle(project.name);
-    const items = this.#store.documents("item").sort((a, b) => a.rank - b.rank || (a.id < b.id ? -1 : 1));
-    const talk = this.#countComments();
-    this.#showCounters(items);
-    setText(empty, items.length ? "" : "This project has no items yet.");
-    this.#items.update(items.map((item) => [item.id, { item, talk: talk.get(item.id) ?? SILENCE }]));
-    this.#conversation.show(talk.get(undefined));
+    this.#follow.show(`project:${this.projectId}`);
+    this.#findThread();
+    this.#actions.show(project, (action) => this.may(action));
+    this.#talk ??= this.#countComments();
+    this.#items.show(this.#talk);
+    this.#conversation.show(this.#talk.get(undefined));
     this.#focusNext?.focus();
     this.#focusNext = null;
   }
 
-  /** Deleted, or not for this user any more: nothing of it stays on the page. */
-  #showGone() {
-    const { hint, title, description } = this.#parts;
-    setText(hint, "This project does not exist, or you may not see it.");
-    setText(title, "");
-    setText(description, "");
-    this.#items.update([]);
-    this.#conversation.clear();
-    this.#page.setTitle("");
+  /** Turns to what the thread of the address is about, once that is known. */
+  #findThread() {
+    if (this.#threadId === null) return;
+    const comment = this.#store.documents("comment").find(({ thread_id: id }) => id === this.#threadId);
+    this.#itemId = comment?.item_id ?? null;
+    this.#turnTo(this.#itemId === null ? [] : [this.#itemId]);
+    if (comment) this.#conversation.open(this.#threadId);
+    else this.#focusNext = this.#parts.title;
+    this.#threadId = null;
   }
 
-  #showCounters(items) {
-    const numbers = new Map();
-    for (const { status } of items) numbers.set(status, (numbers.get(status) ?? 0) + 1);
-    const words = Object.keys(STATUSES)
-      .filter((status) => numbers.has(status))
-      .map((status) => h("li", { class: "status", "data-status": status }, `${numbers.get(status)} ${STATUSES[status].toLowerCase()}`));
-    this.#parts.counters.replaceChildren(...words);
+  /** Deleted, or not for this user any more: nothing of it stays on the page. */
+  #showGone() {
+    const { hint, title, description, labels, about } = this.#parts;
+    const advice = "Ask whoever gave you the address to make you a member, or choose another of all projects.";
+    setText(hint, `This project does not exist, or you may not see it. ${advice}`);
+    setText(title, "");
+    setText(description, "");
+    labels.replaceChildren();
+    about.replaceChildren();
+    this.#items.take({ snapshot: true, events: [] });
+    this.#items.show(new Map());
+    this.#conversation.clear();
+    this.#page.setTitle("");
   }
 
   /** Item id (undefined: the project) -> {comments, open}: as the overview counts, tombstones left out. */

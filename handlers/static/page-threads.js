@@ -1,97 +1,244 @@
-// Comment threads: on the project, or on one of its items.
+// What is said about the project, or about one of its items: threads, and beside them the log of changes.
 
-import { Composer } from "./page-drafts.js";
-import { Keyed, h, setAttribute, setText, timeElement } from "./page-dom.js";
+import { ActivityLog } from "./page-activity.js";
+import { Keyed, count, h, setAttribute, setText } from "./page-dom.js";
+import { FollowButtons } from "./page-follow.js";
+import { Forms } from "./page-threads-forms.js";
+import { holdStill, tabs } from "./page-threads-layout.js";
+import { arrange, gather, matches } from "./page-threads-order.js";
+import { whenReleased } from "./page-threads-press.js";
+import { Thread } from "./page-threads-thread.js";
+import { Unread } from "./page-threads-unread.js";
 
-/** The panel beside the items. It shows the threads of the view's item, or of the project where none is chosen. */
+const STATES = { all: "All", open: "Open", resolved: "Resolved" };
+const NOTHING = {
+  all: "Nothing has been said yet.",
+  open: "Nothing is open here.",
+  resolved: "Nothing is resolved here.",
+};
+// A page of so many threads is still quick to draw.
+const PAGE = 50;
+
+/** The panel beside the items: the threads of the view's items, or of the project where there are none of them. */
 export class Conversation {
   #page;
   #view;
   heading = h("h2", { tabindex: "-1", id: "conversation" });
-  #back = h("a", { class: "back" });
-  #hint = h("p", { class: "empty" });
-  #form = h("div");
-  #list = h("div", { class: "threads" });
-  // Everything about another item is another conversation: drafts, open threads and all.
+  #follow;
+  #log;
+  #forms;
+  #unread;
+  #tabs;
+  #parts;
+  #state = "all";
+  #limit = PAGE;
+  // The thread to unfold and to be gone to when it is shown.
+  #opened = null;
+  // The ids of the items. Everything about another item is another conversation: drafts, open threads and all.
   #shown = undefined;
+  // The item that a new thread is about; null: the project; undefined: none, because several are shown.
+  #target = undefined;
   #threads = null;
-  // Place -> composer: one that is sending must not meet a second one with the same text.
-  #composers = new Map();
+  #order = [];
+  #talk = undefined;
 
   constructor(page, view) {
     this.#page = page;
     this.#view = view;
-    setAttribute(this.#back, "href", `#/projects/${encodeURIComponent(view.projectId)}`);
+    this.#follow = new FollowButtons(page, "item");
+    this.#log = new ActivityLog(page, view);
+    this.#forms = new Forms(page, view, () => this.#redraw());
+    this.#unread = new Unread(page, () => this.#redraw());
+    const states = Object.keys(STATES).map((state) => this.#filter(state));
+    this.#parts = {
+      back: h("a", { class: "back", href: `#/projects/${encodeURIComponent(view.projectId)}` }),
+      about: h("p", { class: "hint" }),
+      form: h("div"),
+      filter: h("fieldset", { class: "states", "aria-label": "Threads" }, ...states),
+      hint: h("p", { class: "empty" }),
+      list: h("div", { class: "threads" }),
+      more: h("button", { type: "button", class: "quiet", click: () => this.#more() }),
+    };
+    const { back, about, form, filter, hint, list, more } = this.#parts;
+    const talk = h("div", {}, about, form, filter, hint, list, more);
+    this.#tabs = tabs("conversation", { Comments: talk, Changes: this.#log.element }, (chosen) =>
+      chosen === "Changes" ? this.#log.open() : this.#log.close(),
+    );
     this.element = h(
       "section",
       { class: "conversation", "aria-labelledby": "conversation" },
       this.heading,
-      this.#back,
-      this.#form,
-      this.#hint,
-      this.#list,
+      back,
+      this.#follow.element,
+      ...this.#tabs.elements,
     );
   }
 
   /** `projectTalk`: how much is said about the project as a whole. */
   show(projectTalk) {
-    const { itemId, store } = this.#view;
-    if (itemId !== this.#shown) this.#turnTo(itemId);
-    const item = itemId === null ? null : store.get("item", itemId);
-    setText(this.heading, itemId === null ? "About this project" : itemTitle(item));
-    this.#back.hidden = itemId === null;
-    setText(this.#back, projectTalk ? `About this project (${projectTalk.comments})` : "About this project");
-    const may = this.#view.may("comment") && (itemId === null || item !== undefined);
-    setAttribute(this.#form, "hidden", !may);
-    const threads = this.#gather(itemId);
-    setText(this.#hint, threads.length ? "" : "Nothing has been said yet.");
-    this.#threads.update(threads.map((thread) => [thread.id, { ...thread, may }]));
+    this.#talk = projectTalk;
+    const { itemIds, store, projectId } = this.#view;
+    if (itemIds !== this.#shown) this.#turnTo(itemIds);
+    const several = itemIds.length > 1;
+    const only = several ? undefined : itemIds[0];
+    const item = only && store.get("item", only);
+    setText(this.heading, several ? `About ${itemIds.length} selected items` : only ? itemTitle(item) : "About this project");
+    this.#showBack(itemIds.length > 0);
+    this.#follow.show(item ? `item:${only}` : null, `project:${projectId}`);
+    this.#showAbout(several);
+    this.#showThreads(this.#view.may("comment"), several);
+    this.#log.show(only ?? null, { several });
+  }
+
+  /** Unfolds a thread and goes to it, the next time it is shown. */
+  open(threadId) {
+    this.#opened = threadId;
   }
 
   /** Empties the panel; drafts stay where drafts are kept. */
   clear() {
     this.#shown = undefined;
-    this.#list.replaceChildren();
-    this.#form.replaceChildren();
+    this.#target = undefined;
+    this.#order = [];
+    setText(this.heading, "");
+    this.#parts.list.replaceChildren();
+    this.#parts.form.replaceChildren();
+    this.#log.clear();
   }
 
-  #turnTo(itemId) {
+  close() {
+    this.#unread.close();
+    this.#log.close();
+  }
+
+  #turnTo(itemIds) {
     this.clear();
-    this.#shown = itemId;
-    this.#threads = new Keyed(this.#list, ({ id }) => new Thread(this.#page, this.#view, id, this.#replyTo(id)));
-    const about = itemId === null ? {} : { item_id: itemId };
-    this.#form.append(this.#composer(`item/${itemId}`, about, { label: "Write a comment", verb: "Comment", rows: 3 }).element);
+    this.#shown = itemIds;
+    this.#limit = PAGE;
+    this.#unread.turnTo(itemIds);
+    const shared = {
+      forms: this.#forms,
+      looked: (id) => this.#unread.looked(id) && whenReleased(() => this.#redraw()),
+    };
+    this.#threads = new Keyed(this.#parts.list, ({ id }) => new Thread(this.#page, this.#view, id, shared));
   }
 
-  #replyTo(threadId) {
-    return this.#composer(`thread/${threadId}`, { thread_id: threadId }, { label: "Reply", verb: "Reply", rows: 1 });
-  }
-
-  /** The composer of a place, with what was typed there; `about` says what its comments belong to. */
-  #composer(place, about, looks) {
-    if (!this.#composers.has(place)) {
-      const path = `/projects/${encodeURIComponent(this.#view.projectId)}/comments`;
-      const send = (body, idempotencyKey) =>
-        this.#page.change("POST", path, { body: { ...about, body }, idempotencyKey }, this.#view.store);
-      const { drafts } = this.#page;
-      const composer = new Composer({ drafts, place: `${this.#view.projectId}/${place}`, send, ...looks });
-      this.#composers.set(place, composer);
+  /** The form to begin a thread; with several items, the one of them that was clicked last is what it is about. */
+  #showAbout(several) {
+    const { about, form } = this.#parts;
+    const { itemId } = this.#view;
+    const target = !several ? (this.#shown[0] ?? null) : this.#shown.includes(itemId) ? itemId : undefined;
+    if (target !== this.#target) {
+      this.#target = target;
+      form.replaceChildren(...(target === undefined ? [] : [this.#forms.begin(target).element]));
     }
-    return this.#composers.get(place);
+    const words = target
+      ? `A new thread is about ${itemTitle(this.#view.store.get("item", target))}.`
+      : "To begin a thread, click the item that it is about.";
+    setText(about, several && this.#view.may("comment") ? words : "");
   }
 
-  /** The threads, the newest first, each with its comments, the oldest first. */
-  #gather(itemId) {
-    const threads = new Map();
-    for (const comment of this.#view.store.documents("comment")) {
-      if ((comment.item_id ?? null) !== itemId) continue;
-      if (!threads.has(comment.thread_id)) threads.set(comment.thread_id, []);
-      threads.get(comment.thread_id).push(comment);
+  #showBack(shown) {
+    const { back } = this.#parts;
+    const said = this.#talk?.comments ?? 0;
+    const news = this.#unread.aboutProject(this.#view.projectId) ? "something is new" : "";
+    const words = [said && String(said), news].filter(Boolean).join(", ");
+    back.hidden = !shown;
+    setText(back, words ? `About this project (${words})` : "About this project");
+  }
+
+  #showThreads(may, several) {
+    const { form, filter, hint, list, more } = this.#parts;
+    // What is half written is not hidden because a right was lost or the item removed meanwhile.
+    const begun = this.#target !== undefined && this.#forms.begin(this.#target).filled;
+    setAttribute(form, "hidden", !(may && this.#isThere(this.#target)) && !begun);
+    // What a colleague deletes is seen to be deleted before its thread goes.
+    const fresh = ({ comments }) => comments.some(({ id }) => this.#view.isFresh("comment", id));
+    const stays = (thread) => this.#forms.filledIn(thread) || fresh(thread);
+    const threads = gather(this.#view.store.documents("comment"), this.#shown, stays);
+    if (this.#opened !== null) this.#reveal(threads);
+    const chosen = threads.filter((thread) => matches(thread, this.#state) || this.#inUse(thread.id));
+    this.#order = arrange(chosen, this.#order, this.#heldId);
+    const shown = this.#order.slice(0, this.#limit);
+    const unread = this.#unread.threads;
+    const entry = (thread) => {
+      const { id, itemId } = thread;
+      const about = several ? { id: itemId, title: itemTitle(this.#view.store.get("item", itemId)) } : null;
+      const open = may && this.#isThere(itemId);
+      return [id, { ...thread, may: open, about, unread: unread.has(id), opened: id === this.#opened }];
+    };
+    const held = list.contains(document.activeElement);
+    holdStill(list, () => this.#threads.update(shown.map(entry)));
+    // The thread that one was in is gone.
+    if (held && document.activeElement === document.body) this.heading.focus({ preventScroll: true });
+    this.#showFilter(threads);
+    filter.hidden = threads.length === 0;
+    setText(hint, chosen.length ? "" : NOTHING[threads.length ? this.#state : "all"]);
+    more.hidden = chosen.length <= this.#limit;
+    setText(more, `Show ${Math.min(PAGE, chosen.length - this.#limit)} more of ${count(chosen.length, "thread")}`);
+    if (this.#opened !== null) this.#threads.get(this.#opened)?.element.focus();
+    this.#opened = null;
+    const current = this.#heldId;
+    // Somebody who is in a thread sees what comes there.
+    if (current && unread.has(current) && document.visibilityState === "visible") this.#unread.looked(current);
+  }
+
+  /** Makes sure that the thread to go to is among those that are shown. */
+  #reveal(threads) {
+    this.#tabs.choose("Comments");
+    const thread = threads.find(({ id }) => id === this.#opened);
+    if (!thread) return;
+    if (!matches(thread, this.#state)) this.#state = "all";
+    const place = threads.filter((other) => matches(other, this.#state)).indexOf(thread);
+    this.#limit = Math.max(this.#limit, place + 1);
+  }
+
+  /** Whether what a thread is about is there: an item, or with null the project. */
+  #isThere(itemId) {
+    return itemId === null || this.#view.store.get("item", itemId) !== undefined;
+  }
+
+  #inUse(threadId) {
+    return this.#threads.get(threadId)?.inUse ?? false;
+  }
+
+  /** The thread that somebody is in, or null. */
+  get #heldId() {
+    return this.#order.find(({ id }) => this.#threads.get(id)?.element.contains(document.activeElement))?.id ?? null;
+  }
+
+  #filter(value) {
+    const choose = () => this.#choose(value);
+    const input = h("input", { type: "radio", class: "unseen", name: "threads", value, change: choose });
+    return h("label", {}, input, h("span"));
+  }
+
+  #showFilter(threads) {
+    for (const { firstChild: input, lastChild: words } of this.#parts.filter.children) {
+      const state = input.value;
+      const number = threads.filter((thread) => matches(thread, state)).length;
+      setText(words, state === "all" ? STATES.all : `${STATES[state]} (${number})`);
+      input.checked = state === this.#state;
     }
-    return [...threads]
-      .map(([id, comments]) => ({ id, comments: comments.sort(byTime) }))
-      .filter(({ comments }) => comments.some((comment) => !comment.deleted_at))
-      .sort((a, b) => byTime(b.comments[0], a.comments[0]));
+  }
+
+  #choose(state) {
+    this.#state = state;
+    this.#limit = PAGE;
+    this.#order = [];
+    this.#redraw();
+  }
+
+  #more() {
+    const first = this.#order[this.#limit].id;
+    this.#limit += PAGE;
+    this.#redraw();
+    // The button may be gone, and the focus with it.
+    if (this.#parts.more.hidden) this.#threads.get(first)?.element.focus();
+  }
+
+  #redraw() {
+    if (this.#shown !== undefined) this.show(this.#talk);
   }
 }
 
@@ -99,108 +246,4 @@ export class Conversation {
 function itemTitle(item) {
   if (!item) return "This item was removed";
   return item.language ? `${item.name} (${item.language})` : item.name;
-}
-
-function byTime(a, b) {
-  return a.created_at.localeCompare(b.created_at) || (a.id < b.id ? -1 : 1);
-}
-
-/** One thread. A resolved one is folded, unless it was opened or somebody is writing in it. */
-class Thread {
-  #page;
-  #view;
-  #id;
-  #unfolded = false;
-  #last = null;
-  #comments;
-  #parts;
-  #composer;
-
-  constructor(page, view, id, composer) {
-    this.#page = page;
-    this.#view = view;
-    this.#id = id;
-    this.#composer = composer;
-    this.#parts = {
-      resolution: h("p", { class: "hint" }),
-      fold: h("button", { type: "button", class: "quiet", click: () => this.#toggle() }),
-      resolve: h("button", { type: "button", class: "quiet", click: () => this.#resolve() }),
-      problem: h("p", { class: "problem", role: "alert" }),
-      list: h("ol", { class: "comments" }),
-    };
-    const { resolution, fold, resolve, problem, list } = this.#parts;
-    this.#comments = new Keyed(list, () => commentRow(view));
-    this.element = h(
-      "article",
-      { class: "thread" },
-      list,
-      this.#composer.element,
-      problem,
-      h("footer", {}, resolution, fold, resolve),
-    );
-  }
-
-  update({ comments, may }) {
-    this.#last = { comments, may };
-    const first = this.#first;
-    const { resolution, fold, resolve } = this.#parts;
-    const resolved = first?.resolved;
-    const folded = Boolean(resolved) && !this.#unfolded && !this.#composer.inUse;
-    const shown = folded ? comments.slice(0, 1) : comments;
-    const hidden = comments.length - shown.length;
-    this.#comments.update(shown.map((comment) => [comment.id, comment]));
-    setAttribute(this.element, "data-resolved", Boolean(resolved));
-    setAttribute(this.element, "aria-label", `Thread by ${this.#view.nameOf(comments[0].author)}`);
-    setAttribute(this.#composer.element, "hidden", !may || folded);
-    resolution.replaceChildren(...(resolved ? [`resolved by ${this.#view.nameOf(resolved.by)} `, timeElement(resolved.at)] : []));
-    fold.hidden = !resolved || this.#composer.inUse;
-    setText(fold, folded ? (hidden ? `Show ${hidden} more` : "Unfold") : "Fold");
-    setAttribute(fold, "aria-expanded", String(!folded));
-    resolve.hidden = !may || !first || Boolean(first.deleted_at);
-    setText(resolve, resolved ? "Reopen" : "Resolve");
-  }
-
-  /** The thread's first comment; undefined where another program left only replies. */
-  get #first() {
-    return this.#last.comments.find(({ id }) => id === this.#id);
-  }
-
-  #toggle() {
-    this.#unfolded = !this.#unfolded;
-    this.update(this.#last);
-  }
-
-  async #resolve() {
-    const { problem } = this.#parts;
-    const path = `/projects/${encodeURIComponent(this.#view.projectId)}/comments/${encodeURIComponent(this.#id)}`;
-    setText(problem, "");
-    try {
-      await this.#page.change("PATCH", path, { body: { resolved: !this.#first.resolved } }, this.#view.store);
-    } catch (error) {
-      setText(problem, `Nothing was changed. ${error.message}`);
-    }
-  }
-}
-
-function commentRow(view) {
-  const author = h("b", { class: "author" });
-  const at = h("span", { class: "hint" });
-  const body = h("p", { class: "body" });
-  const quote = h("blockquote");
-  const element = h("li", { class: "comment" }, h("p", {}, author, " ", at), quote, body);
-  let shown = null;
-  return {
-    element,
-    update(comment) {
-      setText(author, view.nameOf(comment.author));
-      setAttribute(element, "data-fresh", view.isFresh("comment", comment.id));
-      if (comment === shown) return;
-      shown = comment;
-      at.replaceChildren(timeElement(comment.created_at), comment.edited_at && !comment.deleted_at ? " (edited)" : "");
-      quote.hidden = !comment.anchor?.quote;
-      setText(quote, comment.anchor?.quote ?? "");
-      setAttribute(element, "data-deleted", Boolean(comment.deleted_at));
-      setText(body, comment.body ?? "This comment was deleted.");
-    },
-  };
 }

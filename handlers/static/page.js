@@ -2,8 +2,13 @@
 
 import { connect } from "./client.js";
 import { Credentials, Rest } from "./client-rest.js";
+import { inOneSentence } from "./page-announce.js";
+import { Bell } from "./page-bell.js";
 import { h, setAttribute, setText } from "./page-dom.js";
 import { Drafts } from "./page-drafts.js";
+import { Subscriptions } from "./page-follow.js";
+import { People } from "./page-people.js";
+import { PreferencesView } from "./page-preferences.js";
 import { ProjectView } from "./page-project.js";
 import { ProjectsView } from "./page-projects.js";
 import { signInForm } from "./page-sign-in.js";
@@ -12,11 +17,13 @@ import { signInForm } from "./page-sign-in.js";
 const BANNER_AFTER_MS = 2500;
 // A screen reader hears of what others do at most this often, and in one sentence.
 const ANNOUNCE_EVERY_MS = 3000;
+const BETWEEN_MS = 100;
 
 const CONNECTION_WORDS = {
   connecting: "Connecting",
   live: "Live",
   catching_up: "Catching up",
+  polling: "Some seconds late",
   offline: "Offline",
   disabled: "Not live",
 };
@@ -28,6 +35,9 @@ class Page {
   client = null;
   user = null;
   drafts = null;
+  people = null;
+  subscriptions = null;
+  bell = null;
   #rest = new Rest(location.origin, new Credentials());
   #view = null;
   #bannerTimer = null;
@@ -36,6 +46,7 @@ class Page {
 
   async start() {
     addEventListener("hashchange", () => this.#route({ moved: true }));
+    addEventListener("click", (event) => this.#clicked(event));
     $("sign-out").addEventListener("click", () => this.#signOut());
     $("skip").addEventListener("click", (event) => {
       event.preventDefault();
@@ -63,15 +74,30 @@ class Page {
     return answer;
   }
 
-  /** Has what `sentence()` answers read out by screen readers, together with others that come soon. */
-  announce(sentence) {
-    this.#announcements.push(sentence);
+  /** Has what `news()` answers (see page-announce.js) read out, in one sentence with all else that comes soon. */
+  announce(news) {
+    // Makes it ask for the names that it needs, so that they are there when it is said.
+    news();
+    this.#announcements.push(news);
     this.#announceTimer ??= setTimeout(() => {
-      const sentences = this.#announcements.splice(0).map((say) => say());
       this.#announceTimer = null;
-      const [last] = sentences.slice(-1);
-      setText($("announcer"), sentences.length < 4 ? sentences.join(" ") : `${sentences.length} changes. ${last}`);
+      const sentence = inOneSentence(this.#announcements.splice(0).map((each) => each()));
+      // The same words a second time are a change only where there were none in between.
+      if ($("announcer").textContent === sentence) setText($("announcer"), "");
+      setTimeout(() => setText($("announcer"), sentence), BETWEEN_MS);
     }, ANNOUNCE_EVERY_MS);
+  }
+
+  /** The project that is open, or undefined. */
+  get projectId() {
+    return this.#view?.projectId;
+  }
+
+  /** A link to the address that is open already leads there once more: something else may be shown by now. */
+  #clicked(event) {
+    const link = event.target.closest?.("a");
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey || !link || link.target) return;
+    if (link.hash === location.hash && readAddress(link.hash).projectId) this.#route({ moved: true });
   }
 
   setTitle(title) {
@@ -93,9 +119,14 @@ class Page {
     this.drafts = new Drafts(user.id);
     setText($("user"), user.name);
     $("account").hidden = false;
-    this.client?.close();
+    this.#disconnect();
     this.client = connect();
     this.client.on("state", () => this.#connectionChanged());
+    const request = (...call) => this.request(...call);
+    this.people = new People(request);
+    this.subscriptions = new Subscriptions(request);
+    this.bell = new Bell(this);
+    $("bell").replaceChildren(this.bell.element);
     this.#connectionChanged();
     this.#route({ moved: false });
   }
@@ -117,9 +148,17 @@ class Page {
     this.#showSignIn("Your session is over. Sign in to go on; what you typed is kept.");
   }
 
-  #showSignIn(message) {
+  #disconnect() {
+    this.bell?.close();
+    this.bell = null;
+    this.subscriptions?.close();
     this.client?.close();
     this.client = null;
+    $("bell").replaceChildren();
+  }
+
+  #showSignIn(message) {
+    this.#disconnect();
     $("account").hidden = true;
     this.#hideBanner();
     this.setTitle("Sign in");
@@ -130,19 +169,22 @@ class Page {
 
   #showUnreachable(error) {
     const again = h("button", { type: "button", click: () => this.#whoAmI() }, "Try again");
-    this.#open({ element: h("div", { class: "empty" }, h("p", {}, error.message), again), close: () => {} });
+    const title = h("h1", {}, "Copydesk cannot be reached");
+    const words = h("p", {}, `${error.message} Your drafts are kept in this tab.`);
+    this.#open({ element: h("div", { class: "empty" }, title, words, again), close: () => {} });
   }
 
-  /** Shows what the address says: `#/projects/<id>`, `#/projects/<id>/items/<id>`, or the list of projects. */
+  /** Shows what the address says: a project, one of its items or threads, the preferences, or the list of projects. */
   #route({ moved }) {
     if (!this.client) return;
-    const { projectId, itemId } = readAddress(location.hash);
+    const { projectId, itemId, threadId } = readAddress(location.hash);
     if (projectId) {
       if (this.#view?.projectId !== projectId) this.#open(new ProjectView(this, projectId));
-      this.#view.choose(itemId, { moved });
+      if (threadId) this.#view.openThread(threadId);
+      else this.#view.choose(itemId, { moved });
       return;
     }
-    this.#open(new ProjectsView(this));
+    this.#open(location.hash === "#/preferences" ? new PreferencesView(this) : new ProjectsView(this));
     if (moved) $("main").focus();
   }
 
@@ -156,18 +198,27 @@ class Page {
     const { state, reason } = this.client;
     setAttribute($("connection"), "data-state", state);
     setText($("connection"), CONNECTION_WORDS[state]);
+    this.#explainTransport();
     clearTimeout(this.#bannerTimer);
-    if (state === "live") this.#hideBanner();
+    if (state === "live" || state === "polling") this.#hideBanner();
     else if (reason?.code === "unauthenticated") this.#sessionOver();
     else if (state === "disabled") this.#showNotLive(reason);
     else this.#bannerTimer = setTimeout(() => this.#showInterrupted(), BANNER_AFTER_MS);
+  }
+
+  /** Beside the connection's word: why updates do not come over a WebSocket, for those who want to know. */
+  #explainTransport() {
+    const { why, diagnosis } = this.client.transport;
+    const link = why && h("a", { href: diagnosis, target: "_blank", title: why.detail }, "why?");
+    link?.setAttribute("aria-label", `Why updates come this way: ${why.detail}`);
+    $("transport").replaceChildren(...(link ? [link] : []));
   }
 
   #showInterrupted() {
     const { state, reason } = this.client;
     if (reason?.code === "handshake_failed") {
       this.#showNotLive({ detail: "Live updates do not get through to this browser. Still trying." }, [
-        h("a", { href: "/api/v1/diagnostics", target: "_blank" }, "What reaches the server"),
+        h("a", { href: this.client.transport.diagnosis, target: "_blank" }, "Find out why"),
         h("a", { href: "/docs#behind-nginx", target: "_blank" }, "Help"),
       ]);
     } else if (state === "offline") this.#showBanner("No connection. What you see may be out of date. Trying again.");
@@ -203,10 +254,11 @@ class Page {
   }
 }
 
-/** Both null where the address names nothing that we know. */
+/** `#/projects/<id>`, with `/items/<id>` or `/threads/<id>` behind it. All null where it is nothing that we know. */
 function readAddress(hash) {
-  const found = /^#\/projects\/([\w-]+)(?:\/items\/([\w-]+))?$/.exec(hash);
-  return { projectId: found?.[1] ?? null, itemId: found?.[2] ?? null };
+  const found = /^#\/projects\/([\w-]+)(?:\/(items|threads)\/([\w-]+))?$/.exec(hash);
+  const [, projectId = null, kind, id] = found ?? [];
+  return { projectId, itemId: kind === "items" ? id : null, threadId: kind === "threads" ? id : null };
 }
 
 new Page().start();

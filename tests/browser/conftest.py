@@ -11,14 +11,17 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright, expect
 from tornado.ioloop import IOLoop
 
 from app.passwords import Passwords
 from models.user import UserStore
+from tests.browser.modules import open_modules
 from tests.conftest import Copydesk
 
 PASSWORD = "a long enough password"
+FOREIGN, REBOUND = "evil.example", "rebound.example"
+"""Names of other sites, which lead to this machine."""
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (
     "--headless=new",
@@ -35,9 +38,13 @@ _ARGUMENTS = (
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
     "--remote-debugging-port=0",
+    f"--host-resolver-rules=MAP {FOREIGN} 127.0.0.1,MAP {REBOUND} 127.0.0.1",
 )
 
 OpenPage = Callable[..., Awaitable[Page]]
+
+# Playwright waits 5 s. Beside other browsers on two cores a page may need longer, and that is no fault of it.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")
@@ -148,3 +155,11 @@ async def sign_in(context: BrowserContext, copydesk: Copydesk, user: str) -> Non
         headers={"Origin": copydesk.url},
     )
     assert answer.status == 201, await answer.text()
+
+
+@pytest.fixture
+def page(io_loop: IOLoop, browser: Browser) -> Iterator[Page]:
+    """A page without a server, in which the modules can be imported."""
+    opened, _rest = io_loop.run_sync(lambda: open_modules(browser))
+    yield opened
+    io_loop.run_sync(opened.close)

@@ -88,3 +88,8 @@ async def open_modules(browser: Browser, *, clock: bool = False) -> tuple[Page, 
         # An installed clock goes on by itself; a stopped one goes on when the test says so.
         await page.clock.pause_at("2026-01-01T10:00:00Z")
     return page, rest
+
+
+async def run_with(page: Page, helpers: str, script: str) -> Any:
+    """What a script that uses the helpers returns."""
+    return await page.evaluate(f"async () => {{ {helpers} {{ {script} }} }}")

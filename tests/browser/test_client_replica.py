@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page
-from tornado.ioloop import IOLoop
+from playwright.async_api import Page
 
-from tests.browser.modules import open_modules
+from tests.browser.modules import run_with
 
 _HELPERS = """
 const { Replica } = await import("/static/client-replica.js");
@@ -31,17 +29,9 @@ function subscribed(comments = []) {
 """
 
 
-@pytest.fixture
-def page(io_loop: IOLoop, browser: Browser) -> Iterator[Page]:
-    """A page in which the module can be imported."""
-    opened, _rest = io_loop.run_sync(lambda: open_modules(browser))
-    yield opened
-    io_loop.run_sync(opened.close)
-
-
 async def run(page: Page, script: str) -> Any:
     """What a script that uses the helpers returns."""
-    return await page.evaluate(f"async () => {{ {_HELPERS} {{ {script} }} }}")
+    return await run_with(page, _HELPERS, script)
 
 
 async def test_an_event_is_dropped_only_when_its_version_is_known(page: Page) -> None:
@@ -247,21 +237,74 @@ async def test_a_topic_that_is_lost_leaves_nothing(page: Page) -> None:
     ) == ["gone", "not_found", True, {}, None, "loading"]
 
 
-async def test_the_inbox_keeps_its_counts(page: Page) -> None:
+_INBOX = """
+const replica = new Replica("inbox");
+replica.asked();
+replica.accepted({ resumed: false });
+const part = (number, last, ...ids) => ({
+  push: "snapshot", topic: "inbox", part: number, last,
+  data: { notifications: ids.map((id) => ({ id, version: 1 })), counts: { unseen: 1, unread: 1, seq: 5 } },
+});
+replica.receive(part(1, false, "a"));
+replica.receive(part(2, true, "b"));
+const push = (events) => ({ push: "events", topic: "inbox", position: "1", events });
+const hear = (...list) => replica.receive(push(list)).events.length;
+const counts = (version, seq) => (
+  { kind: "counts", change: "update", id: "bob", version, doc: { unseen: 2, unread: 2, seq } }
+);
+const told = (id, version, fields = {}) => (
+  { kind: "notification", change: "update", id, version, doc: { id, version, ...fields } }
+);
+const held = () => replica.documents("notification").map(({ id }) => id).sort().join(" ");
+const seq = () => replica.get("counts", "counts")?.seq;
+"""
+
+
+async def test_the_inbox_keeps_the_servers_counts_and_never_older_ones(page: Page) -> None:
     assert await run(
         page,
-        """
-        const replica = new Replica("inbox");
-        replica.asked();
-        replica.accepted({ resumed: false });
-        const data = { notifications: [{ id: "n", version: 1 }], counts: { unseen: 1, unread: 1, seq: 5 } };
-        replica.receive({ push: "snapshot", topic: "inbox", data, part: 1, last: true });
-        const counts = { unseen: 2, unread: 2, seq: 6 };
-        const change = { kind: "counts", change: "update", id: "bob", version: null, doc: counts };
-        replica.receive({ push: "events", topic: "inbox", position: "1", events: [change] });
-        return [replica.get("counts", "counts").seq, replica.documents("notification").length];
+        f"""
+        {_INBOX}
+        const seen = [seq()];
+        for (const given of [counts(3, 6), counts(2, 5), counts(3, 6), counts(null, 4), counts(3, 7)]) {{
+          seen.push(hear(given), seq());
+        }}
+        return seen;
         """,
-    ) == [6, 1]
+    ) == [5, 1, 6, 0, 6, 0, 6, 1, 4, 1, 7]
+
+
+async def test_an_archived_entry_is_put_away_and_comes_back_when_it_is_taken_out(page: Page) -> None:
+    assert await run(
+        page,
+        f"""
+        {_INBOX}
+        const seen = [held()];
+        const step = (...given) => seen.push(hear(...given), held());
+        step(told("a", 2, {{ archived_at: "then" }}));
+        step(told("a", 2));
+        step(told("a", 3));
+        step(told("c", 1, {{ archived_at: "then" }}));
+        step({{ kind: "notification", change: "delete", id: "c", version: 2 }});
+        step({{ kind: "notification", change: "delete", id: "unknown", version: 2 }});
+        step(told("d", 1));
+        return seen;
+        """,
+    ) == ["a b", 1, "b", 0, "b", 1, "a b", 1, "a b", 1, "a b", 0, "a b", 1, "a b d"]
+
+
+async def test_what_an_inbox_has_to_fetch_is_counted_like_what_it_is_told(page: Page) -> None:
+    assert await run(
+        page,
+        f"""
+        {_INBOX}
+        const thin = {{ ...counts(3), doc: undefined }};
+        const {{ fetch }} = replica.receive(push([thin]));
+        replica.fetchStarts("counts", "counts");
+        replica.fetched("counts", "counts", {{ unseen: 0, unread: 0, seq: 9 }});
+        return [fetch, seq(), hear(counts(2, 8)), seq(), hear(counts(4, 10)), seq()];
+        """,
+    ) == [[{"kind": "counts", "id": "counts"}], 9, 0, 9, 1, 10]
 
 
 async def test_old_snapshot_plus_events_equals_a_fresh_read_wherever_it_joins_and_resumes(page: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,8 +24,8 @@ async def add_item(copydesk: Copydesk, project: str, name: str = "Home page", **
 
 @pytest.fixture
 def without_websockets(start_server: Callable[..., Copydesk]) -> Copydesk:
-    """A server whose operator switched WebSockets off."""
-    return start_server(websockets_enabled=False)
+    """A server whose operator switched WebSockets off, and wants nothing else in their place."""
+    return start_server(websockets_enabled=False, fallback="none")
 
 
 def comment_field(page: Page) -> Any:
@@ -100,6 +101,8 @@ async def test_a_status_change_appears_at_the_other_editor_and_is_marked(
     alice = await open_page(copydesk, "alice", f"#/projects/{project}")
     bob = await open_page(copydesk, "bob", f"#/projects/{project}")
     status = bob.get_by_label("Status of Home page")
+    # Hidden until it is known what bob may do; what is hidden cannot be focused.
+    await expect(status).to_be_visible()
     await status.focus()
     await status.select_option("in_review")
 
@@ -213,7 +216,7 @@ async def test_an_item_has_its_own_conversation_and_address(copydesk: Copydesk, 
     await expect(bob.get_by_text("About all of it")).to_have_count(0)
     await comment_field(bob).fill("About the home page")
     await bob.get_by_role("button", name="Comment").click()
-    await expect(bob.get_by_role("link", name="1 comment, 1 open, on Home page")).to_be_visible()
+    await expect(bob.get_by_role("link", name="1 open, 1 comment on Home page")).to_be_visible()
 
     other = await open_page(copydesk, "alice", f"#/projects/{project}/items/{item}")
     await expect(other.get_by_text("About the home page")).to_be_visible()
@@ -286,6 +289,7 @@ async def test_without_websockets_the_page_says_so_and_has_a_refresh_button(
     assert attempts == []
 
 
+@pytest.mark.parametrize("copydesk", [{"fallback": "none"}], indirect=True)
 async def test_when_websockets_are_switched_off_the_open_page_goes_on_by_hand(
     copydesk: Copydesk, open_page: OpenPage
 ) -> None:
@@ -314,6 +318,29 @@ async def test_when_websockets_are_switched_off_the_open_page_goes_on_by_hand(
     await expect(bob.get_by_role("button", name="Refresh")).to_have_count(0)
 
 
+@pytest.mark.parametrize(
+    ("copydesk", "word"),
+    [
+        ({"websockets_enabled": False, "fallback": "sse"}, "Live"),
+        ({"websockets_enabled": False, "fallback": "poll", "poll_seconds": 1}, "Some seconds late"),
+    ],
+    indirect=["copydesk"],
+    ids=["sse", "poll"],
+)
+async def test_where_websockets_are_switched_off_updates_come_another_way_and_the_page_says_why(
+    copydesk: Copydesk, open_page: OpenPage, word: str
+) -> None:
+    project = await copydesk.project()
+    bob = await open_page(copydesk, "bob", f"#/projects/{project}")
+    await expect(bob.locator("#connection")).to_have_text(word)
+    why = bob.get_by_role("link", name="WebSockets are switched off on this server")
+    await expect(why).to_have_attribute("href", f"{copydesk.url}/diagnosis")
+    await expect(bob.get_by_text("Updates are not live.")).to_have_count(0)
+    await copydesk.call("POST", f"/projects/{project}/comments", {"body": "A colleague's"})
+    await expect(bob.get_by_text("A colleague's")).to_be_visible(timeout=15_000)
+
+
+@pytest.mark.parametrize("copydesk", [{"fallback": "none"}], indirect=True)
 async def test_where_sockets_do_not_get_through_the_page_says_so_and_shows_what_it_can(
     copydesk: Copydesk, open_page: OpenPage
 ) -> None:
@@ -350,6 +377,23 @@ async def test_a_session_that_ends_elsewhere_asks_to_sign_in_and_keeps_the_draft
     await bob.get_by_label("Password").fill(PASSWORD)
     await bob.keyboard.press("Enter")
     await expect(comment_field(bob)).to_have_value("Not finished")
+
+
+async def test_times_are_told_in_the_readers_zone_and_nothing_moves_for_whoever_wants_that(
+    copydesk: Copydesk, open_page: OpenPage
+) -> None:
+    project = await copydesk.project()
+    item = await add_item(copydesk, project)
+    new_year = {"created_at": datetime(2020, 1, 1, 3, 0, tzinfo=UTC), "author": "bob", "body": "Happy new year"}
+    await copydesk.database["comments"].insert_one({"_id": "c", "project_id": project, **new_year})
+    wishes = {"locale": "en-GB", "reduced_motion": "reduce"}
+    places = (("carol", "Asia/Tokyo", "1 Jan 2020"), ("dave", "America/New_York", "31 Dec 2019"))
+    for user, zone, day in places:
+        page = await open_page(copydesk, user, f"#/projects/{project}", timezone_id=zone, **wishes)
+        await expect(page.locator(".comment time")).to_have_text(day)
+    await copydesk.call("PATCH", f"/projects/{project}/items/{item}", {"name": "Another name"})
+    await expect(page.locator(".item[data-fresh]")).to_contain_text("Another name")
+    assert await page.evaluate("document.getAnimations().length") == 0
 
 
 async def test_nothing_scrolls_sideways_on_a_narrow_screen(copydesk: Copydesk, open_page: OpenPage) -> None:
@@ -393,7 +437,7 @@ async def test_everything_can_be_reached_and_named_by_keyboard_and_screen_reader
     assert unnamed == []
 
     reached = []
-    for _step in range(20):
+    for _step in range(30):
         await bob.keyboard.press("Tab")
         reached.append(await bob.evaluate("document.activeElement.ariaLabel ?? document.activeElement.textContent"))
     for name in ("Skip to content", "Sign out", "All projects", "Home page", "Status of Home page", "Write a comment"):
