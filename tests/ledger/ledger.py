@@ -48,6 +48,8 @@ class Findings:
     """The longest that one editor heard of nothing."""
     pause_seconds: float = 0.0
     """The longest that there was nothing to hear of."""
+    delay_seconds: float = 0.0
+    """The longest that one editor was not told of what a writer already had an answer for."""
 
     def add(self, what: str, example: object, times: int = 1) -> None:
         """One more."""
@@ -62,6 +64,7 @@ class Findings:
         self.examples = (self.examples + other.examples)[: 4 * SAMPLES]
         self.silence_seconds = max(self.silence_seconds, other.silence_seconds)
         self.pause_seconds = max(self.pause_seconds, other.pause_seconds)
+        self.delay_seconds = max(self.delay_seconds, other.delay_seconds)
 
     @property
     def faults(self) -> dict[str, int]:
@@ -164,9 +167,11 @@ class _Walk:
         self._told = bytearray(len(truth.commits))
         self._highest = -1
         self._after_snapshot = False
-        self._forgotten = 0
-        """Activities before this one were replaced by a snapshot that does not hold them. Who comes back with an older
-        position all the same is told of them again, and has forgotten that it knew them."""
+        self._absent: set[str] = set()
+        """Documents of the topic that the last snapshot did not hold."""
+        self._forgotten = self._told_again = 0
+        """Activities before `_forgotten` were replaced by a snapshot that does not hold them. Who comes back with an
+        older position all the same is told of those before `_told_again` once more, and no longer knows them."""
         self._of_topic = [number for number, commit in enumerate(truth.commits) if commit.topic == topic]
         self._unsnapped = [number for number in self._of_topic if truth.commits[number].kind == "activity"]
 
@@ -176,8 +181,14 @@ class _Walk:
         elif entry.what in ("reset", "not resumed"):
             self._findings.counts["resets"] += entry.what == "reset"
             self._findings.counts["not resumed"] += entry.what == "not resumed"
+        elif entry.what == "went back":
+            self._told_again = max(self._forgotten, self._highest + 1 if self._after_snapshot else 0)
+        elif entry.what == "live":
+            self._told_again = 0
         for event in entry.events:
             number = self._truth.index.get(event.key)
+            if number is None and event.mark is None and event.key[1] is None:
+                number = self._hidden(event.key[0])
             if number is None or self._truth.commits[number].topic != self._topic:
                 self._findings.add("phantom", f"{self._log.name}: {event}")
             elif not event.applied:
@@ -185,11 +196,21 @@ class _Walk:
             else:
                 self._apply(number, event.mark)
 
+    def _hidden(self, document_id: str) -> int | None:
+        """Which change lost its text and has no version to go by: the next such one of a document that is gone."""
+        numbers = self._truth.by_id.get(document_id, ())
+        if not numbers or self._truth.commits[numbers[-1]].mark is not None:
+            return None
+        commits = ((number, self._truth.commits[number].key[1]) for number in numbers)
+        unversioned = (number for number, name in commits if isinstance(name, str) and name != DELETED)
+        return next((number for number in unversioned if not self.covered[number]), None)
+
     def _apply(self, number: int, mark: str | None) -> None:
         key = self._truth.commits[number].key
         if self._after_snapshot:
             self._cover_unsnapped(number)
-        if self._truth.commits[number].kind == "activity" and number < self._forgotten:
+        if self._truth.commits[number].kind == "activity" and number < self._told_again:
+            self._findings.counts["told again"] += 1
             return
         if self._told[number]:
             self._findings.add("duplicated", f"{self._log.name}: {key}")
@@ -205,19 +226,19 @@ class _Walk:
             numbers = self._truth.by_id[document_id]
             held = entry.held.get(document_id)
             last = self._truth.held(document_id, *held) if held is not None else None
-            if held is None and self._truth.commits[numbers[-1]].key[1] == DELETED:
-                last = numbers[-1]
-                # Whether it was deleted before or after: that it is not held says before.
-            elif last is not None:
+            if last is not None:
                 self._highest = max(self._highest, last)
             for number in numbers:
                 if last is not None and number <= last:
                     self.covered[number] = 1
+        self._absent = {self._truth.commits[number].key[0] for number in self._of_topic} - entry.held.keys()
         self._after_snapshot = True
 
     def _cover_unsnapped(self, before: int) -> None:
-        """Activities are in no snapshot, so one cannot miss those that came before its first event."""
-        for number in self._unsnapped:
+        """What a snapshot cannot show, and the events after it begin behind: activities, and what was gone again."""
+        gone = [self._truth.by_id[document_id] for document_id in self._absent]
+        gone = [numbers for numbers in gone if self._truth.commits[numbers[-1]].key[1] == DELETED]
+        for number in itertools.chain(self._unsnapped, *(numbers for numbers in gone if numbers[-1] < before)):
             if number < before:
                 self.covered[number] = 1
         self._forgotten = before
@@ -293,6 +314,18 @@ def longest_silence(log: EditorLog, topic: str, begin: float, end: float) -> flo
 def longest_pause(writes: Iterable[Write], begin: float, end: float) -> float:
     """Seconds without an acknowledged write, at most. A majority had nothing new then, so there was nothing to tell."""
     return _longest_pause(sorted(write.at for write in writes if write.outcome == "ok"), begin, end)
+
+
+def longest_delay(log: EditorLog, topic: str, answered: Mapping[str, float]) -> float:
+    """Seconds from a writer's answer to the event, at most. `answered`: when, by mark. MongoDB's elections, in which
+    nothing is committed, are no part of it."""
+    delays = [
+        entry.at - answered[event.mark]
+        for entry in log.of("events", topic)
+        for event in entry.events
+        if event.mark in answered and event.kind != "activity"
+    ]
+    return max(delays, default=0.0)
 
 
 def _longest_pause(moments: Sequence[float], begin: float, end: float) -> float:

@@ -39,7 +39,7 @@ class Entry(NamedTuple):
     """One thing that happened to a topic, at a Unix time."""
 
     at: float
-    what: Literal["events", "snapshot", "live", "reset", "unsubscribed", "resumed", "not resumed"]
+    what: Literal["events", "snapshot", "live", "reset", "unsubscribed", "resumed", "not resumed", "went back"]
     topic: str
     events: tuple[Seen, ...] = ()
     held: Held = MappingProxyType({})
@@ -113,6 +113,10 @@ class EditorLog:
         if what == "not resumed":
             self._drop(reply["topic"])
         self.entries.append(Entry(at, what, reply["topic"], reason=reply.get("reason", "")))
+
+    def went_back(self, at: float) -> None:
+        """The editor comes back with a position older than its last: what it forgot since, it is told again."""
+        self.entries += [Entry(at, "went back", topic) for topic in self.stores]
 
     def of(self, what: str, topic: str) -> list[Entry]:
         """The entries of a kind on a topic."""

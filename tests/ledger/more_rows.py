@@ -34,7 +34,8 @@ MEBIBYTE = 1024 * 1024
 
 async def slow(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Result:
     """Some of the clients stop reading. `size.times` of them beside four times as many who read."""
-    settings = {"max_pending_bytes": str(256 * 1024), "max_pending_seconds": "5"}
+    # So long, because those who do read share one busy process; twice what one part of a snapshot may have.
+    settings = {"max_pending_bytes": str(512 * 1024), "max_pending_seconds": "15"}
     async with stage(members, folder, seed=seed, servers=1, **settings) as on:
         process, door = on.processes[0], on.doors[0]
         await on.people(members=4 * size.times - 2)
@@ -42,16 +43,20 @@ async def slow(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Resu
         calm = _latencies(on)
         memory = resident_bytes(process)
         stuck = [_Stuck(door, on.token("member"), f"project:{on.open_project}") for _ in range(size.times)]
+        pinging = asyncio.ensure_future(_keep_talking(stuck))
         try:
-            writing = asyncio.ensure_future(_large_writes(on, stuck))
+            writing = asyncio.ensure_future(_large_writes(on))
             await on.write(size.writes, size.per_second)
             await writing
             await on.until(lambda: _closed_as_slow(on, size.times), "the slow to be closed")
             crowded = _latencies(on)
             grown = resident_bytes(process) - memory
         finally:
+            pinging.cancel()
+            await asyncio.wait({pinging})
             for one in stuck:
                 one.close()
+        readers_closed = sum(each.log.closes.count(int(CloseCode.SLOW)) for each in on.editors)
         findings = await on.reckon(warnings=WARNINGS_PER_FAULT)
         measured = await metrics(on.http, process)
         closed = {
@@ -61,21 +66,35 @@ async def slow(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Resu
         figures = {
             **common(findings),
             "closed with 4001": closed[4001],
+            "of them who read": readers_closed,
             "p99 before, ms": round(1000 * percentile(calm, 0.99)),
             "p99 meanwhile, ms": round(1000 * percentile(crowded, 0.99)),
             "memory grown, MB": round(grown / MEBIBYTE, 1),
         }
-        never = {"not closed with 4001": abs(size.times - closed[4001]), "resets": findings.counts["resets"]}
-        bounds = {"p99 meanwhile, ms": 2 * max(10.0, float(figures["p99 before, ms"])), "memory grown, MB": 64.0}
+        never = {
+            "not closed with 4001": max(0, size.times + readers_closed - closed[4001]),
+            "resets": findings.counts["resets"],
+        }
+        # Who reads may be too slow as well on a machine that does not get round to it: a matter of time.
+        bounds = {
+            "of them who read": 0.0,
+            "p99 meanwhile, ms": 2 * max(10.0, float(figures["p99 before, ms"])),
+            "memory grown, MB": 64.0,
+        }
         return result(findings, figures, never=never, bounds=bounds)
 
 
-async def _large_writes(on: Stage, stuck: list[_Stuck]) -> None:
-    """What fills the buffers of those who do not read, the system's own too: about 4.5 MB in the open project."""
-    for number in range(500):
-        if number % 20 == 0:
-            for one in stuck:
-                one.pong()
+async def _keep_talking(stuck: list[_Stuck]) -> None:
+    """For as long as it takes: who says nothing is closed for another reason."""
+    while True:
+        for one in stuck:
+            one.pong()
+        await asyncio.sleep(0.5)
+
+
+async def _large_writes(on: Stage) -> None:
+    """What fills the buffers of those who do not read, the system's own too: about 5.4 MB in the open project."""
+    for number in range(600):
         document = {"_id": f"large-{number}", "project_id": on.open_project, "author": "large", "version": 1}
         await on.database.comments.insert_one(
             {**document, "body": f"large-{number}-{'x' * 9_000}", "created_at": datetime.now(UTC)}
@@ -199,9 +218,9 @@ async def posts(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Res
 # -- lost history -----------------------------------------------------------------------------------------------------
 
 
-async def injected(_members: ReplicaSet, folder: Path, seed: int, size: Size) -> Result:
+async def injected(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Result:
     """MongoDB says that the history is lost, though it is not."""
-    with replica_set(folder / "alone", 1) as alone:
+    with members.alone() as alone:
 
         async def lose(on: Stage) -> None:
             on.replica_set.fail(

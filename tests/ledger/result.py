@@ -58,4 +58,5 @@ def common(findings: Findings) -> Figures:
         "repeated on the wire": findings.counts["repeated"],
         "longest silence, s": round(findings.silence_seconds, 1),
         "longest pause of the writers, s": round(findings.pause_seconds, 1),
+        "told after its writer knew, s": round(findings.delay_seconds, 1),
     }

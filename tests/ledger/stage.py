@@ -13,24 +13,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pymongo
 from pymongo.errors import PyMongoError
 from tornado.httpclient import AsyncHTTPClient
 
 from app import commands
 from app.settings import Settings
-from tests.editor import Editor
+from tests.editor import Editor, Store
 from tests.ledger import ledger, leftovers, measured
 from tests.ledger.editors import Door, ReconnectingEditor, StreamingEditor
 from tests.ledger.ledger import Findings
 from tests.ledger.leftovers import Usage
 from tests.ledger.replica_set import ReplicaSet
-from tests.ledger.writers import ProgramWriter, RestWriter, Writer, program, request
+from tests.ledger.writers import PATIENCE_SECONDS, ProgramWriter, RestWriter, Writer, program, request
 from tests.real import nginx
 from tests.real.processes import Process
 
 SECRET = "s" * 32
 PING_SECONDS = 5
-CATCH_UP_SECONDS = 60.0
+CATCH_UP_SECONDS = 180.0
+"""Ten times what anything takes alone that is waited for: who waits in vain learns it late, and who is slow passes."""
 POOL = 80
 """More connections to MongoDB and threads than at the start: Motor's 32 threads, each with a connection, on three
 members."""
@@ -49,12 +51,14 @@ class Stage:
         self.editors: list[ReconnectingEditor] = []
         self.probes: list[ReconnectingEditor] = []
         self.writers: list[Writer] = []
+        self.patience_seconds = PATIENCE_SECONDS
+        """For how long a writer repeats one write; then it does not know the outcome."""
         self.marks: dict[str, int] = {}
         """How much of each editor's log was looked at already."""
         self.open_project = self.private_project = ""
         self._program, self.database = program(members.uri, self.database_name)
         self._proxy: nginx.Nginx | None = None
-        self._begin: Any = None
+        self.begin: Any = None
         self._usage: list[Usage] = []
         self._wrote = (0.0, 0.0)
 
@@ -70,13 +74,21 @@ class Stage:
             "log_format": "json",
             "max_connections_per_user": "4000",
             "max_connections_per_address": "4000",
+            "max_requests_per_second_per_user": "4000",
+            "max_requests_per_second_per_address": "4000",
+            "max_topics_per_second_per_user": "4000",
+            "max_idempotency_keys_per_hour_per_user": "4000000",
             "allowed_hosts": f"127.0.0.1,{nginx.SERVER_NAME}",
             "trusted_proxies": "127.0.0.1",
             **settings,
         }
-        for number in range(servers):
-            log = self.folder / f"server-{number}.log"
-            self.processes.append(await asyncio.to_thread(lambda log=log: Process(log=log, **chosen)))
+
+        def start(number: int) -> Process:
+            return Process(log=self.folder / f"server-{number}.log", **chosen)
+
+        # The first alone, so that one makes the collections and their indexes; the others at the same time.
+        self.processes.append(await asyncio.to_thread(start, 0))
+        self.processes += await asyncio.gather(*(asyncio.to_thread(start, number) for number in range(1, servers)))
         if behind_nginx:
             (self.folder / "nginx").mkdir()
             self._proxy = nginx.start(self.folder / "nginx", [process.port for process in self.processes])
@@ -84,7 +96,7 @@ class Stage:
         else:
             self.doors = [Door(process.port, f"127.0.0.1:{process.port}") for process in self.processes]
         # Before anything that an editor can see, because snapshots may be a little older than what was just written.
-        self._begin = (await self.database.command("ping"))["operationTime"]
+        self.begin = (await self.database.command("ping"))["operationTime"]
         self.open_project = await self._project({"name": "Open"})
         members = [{"principal": "user:member", "role": "viewer"}]
         self.private_project = await self._project({"name": "Private", "visibility": "private", "members": members})
@@ -164,6 +176,8 @@ class Stage:
             f"rest{turn}", projects, seeds[2], token=self.token("alice"), doors=lambda: self.doors, client=self.http
         )
         self.writers += [*programs, writer]
+        for one in self.writers:
+            one.patience_seconds = self.patience_seconds
         begun = time.time()
         ends: list[float] = []
 
@@ -214,10 +228,11 @@ class Stage:
                     findings.add("not converged", f"{each.log.name} never saw the last comment of {topic}")
         fresh = await self._fresh()
         for each in self.editors:
-            for topic, store in each.log.stores.items():
+            for topic, store in fresh.stores.items():
+                held = each.log.stores.get(topic, Store())
                 for kind in ("project", "item", "comment"):
                     name = f"{each.log.name}, {topic}"
-                    findings.merge(ledger.check_converged(name, store.of(kind), fresh.stores[topic].of(kind)))
+                    findings.merge(ledger.check_converged(name, held.of(kind), store.of(kind)))
         return findings
 
     async def _insert(self, project: str, comment: str) -> None:
@@ -246,18 +261,20 @@ class Stage:
         findings = await self.settle()
         for each in (*self.editors, *self.probes):
             await each.stop()
-        truth = await asyncio.to_thread(measured.commits, self.replica_set.uri, self.database_name, self._begin)
+        truth = await asyncio.to_thread(measured.commits, self.replica_set.uri, self.database_name, self.begin)
         private = f"project:{self.private_project}"
+        writes = [write for writer in self.writers for write in writer.writes]
+        answered = {write.mark: write.at for write in writes if write.outcome == "ok"}
         private_ids = {commit.key[0] for commit in truth.commits if commit.topic == private} | {self.private_project}
         for each in self.editors:
             for topic, last in self._last.items():
                 found = ledger.check_editor(truth, each.log, topic, until=(last, 1))
+                found.delay_seconds = ledger.longest_delay(each.log, topic, answered)
                 if topic != private:
                     found.silence_seconds = ledger.longest_silence(each.log, topic, *self._wrote)
                 findings.merge(found)
         for probe in self.probes:
             findings.merge(ledger.check_probe(probe.log, private, private_ids))
-        writes = [write for writer in self.writers for write in writer.writes]
         findings.merge(ledger.check_writes(truth, writes))
         findings.merge(ledger.check_activities(truth))
         for number, process in enumerate(self.processes):
@@ -303,11 +320,11 @@ class Stage:
         for process in self.processes:
             await asyncio.to_thread(process.stop)
         self.http.close()
-        try:
-            await self._program.drop_database(self.database_name)
-            await self._program.drop_database(f"{self.database_name}_junk")
-        finally:
-            await self._program.close()
+        await self._program.close()
+        # Another client, because that of a program gives up long before MongoDB is done.
+        async with pymongo.AsyncMongoClient[dict[str, Any]](self.replica_set.uri) as cleaner:
+            await cleaner.drop_database(self.database_name)
+            await cleaner.drop_database(f"{self.database_name}_junk")
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable
 from typing import Any
@@ -212,13 +213,37 @@ def _by(document_id: str) -> list[Commit]:
     return [TRUTH.commits[number] for number in TRUTH.by_id[document_id]]
 
 
-def test_an_entry_of_the_change_log_that_a_snapshot_replaced_may_be_told_again() -> None:
+def test_who_goes_back_behind_a_snapshot_may_be_told_of_the_change_log_again() -> None:
     commits = [commit._replace(kind="activity") if commit.key == ENTRY.key else commit for commit in TRUTH.commits]
-    place = TRUTH.index[ENTRY.key]
-    log = _log([*PERFECT[:900], *_snapshot(900), *PERFECT[900:1000], PERFECT[place], *PERFECT[1000:]])
-    log_without = _log([*PERFECT[:1000], PERFECT[place], *PERFECT[1000:]])
-    assert ledger.check_editor(Truth(commits), log, TOPIC, until=("last", 1)).faults == {}
-    assert ledger.check_editor(Truth(commits), log_without, TOPIC, until=("last", 1)).faults == {"duplicated": 1}
+    place, truth = TRUTH.index[ENTRY.key], Truth(commits)
+
+    def found(*, snapshot: bool, goes_back: bool, live_first: bool = False) -> dict[str, int]:
+        log = _log([*PERFECT[:900], *(_snapshot(900) if snapshot else ()), *PERFECT[900:1000]])
+        if goes_back:
+            log.went_back(0.0)
+        live = {"push": "live", "topic": TOPIC, "position": "1000"}
+        again = [live, PERFECT[place]] if live_first else [PERFECT[place], live]
+        for push in (*again, *PERFECT[1000:]):
+            log.take(0.0, push)
+        return ledger.check_editor(truth, log, TOPIC, until=("last", 1)).faults
+
+    assert found(snapshot=True, goes_back=True) == {}
+    assert found(snapshot=False, goes_back=True) == {"duplicated": 1}
+    assert found(snapshot=True, goes_back=False) == {"duplicated": 1}
+    assert found(snapshot=True, goes_back=True, live_first=True) == {"duplicated": 1}
+
+
+def test_a_change_without_a_version_whose_text_is_gone_is_told_all_the_same() -> None:
+    place = next(
+        number
+        for number, commit in enumerate(TRUTH.commits)
+        if isinstance(commit.key[1], str) and commit.mark is not None and _by(commit.key[0])[-1].mark is None
+    )
+    hidden = copy.deepcopy(PERFECT[place])
+    del hidden["events"][0]["doc"]["body"]
+    assert _found([*PERFECT[:place], hidden, *PERFECT[place + 1 :]]) == {}
+    assert _found([*PERFECT[:place], *PERFECT[place + 1 :]]) == {"lost": 1}
+    assert _found([*PERFECT[: place + 1], hidden, *PERFECT[place + 1 :]]) != {}
 
 
 def test_a_position_counts_from_live_on() -> None:
@@ -313,6 +338,14 @@ def test_the_longest_pause_of_the_writers_is_told_beside_it() -> None:
     assert ledger.longest_pause(writes, 9.0, 13.0) == 2.5
 
 
+def test_the_longest_delay_is_from_a_writers_answer_to_the_event() -> None:
+    log = _log([])
+    for moment, push in ((10.0, PERFECT[0]), (14.0, PERFECT[1])):
+        log.take(moment, push)
+    assert ledger.longest_delay(log, TOPIC, {"mark-0": 9.5, "mark-1": 11.0, "elsewhere": 0.0}) == 3.0
+    assert ledger.longest_delay(log, "project:other", {"mark-0": 9.5}) == 0.0
+
+
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +357,24 @@ def test_a_traceback_in_a_log_is_noticed_and_so_is_a_flood_of_warnings() -> None
     assert leftovers.check_log(['{"event": "x", "level": "error", "exception": "T"}'], warnings=1).faults == {
         "traceback": 1
     }
+
+
+def test_a_noisy_log_is_shown_line_by_line() -> None:
+    lines = [f'{{"event": "hm", "number": {number}, "level": "warning"}}' for number in range(3)]
+    assert all(line in leftovers.check_log(lines, warnings=2).examples[0] for line in lines)
+
+
+def test_lines_about_unreadable_changes_are_told_from_those_of_a_busy_machine() -> None:
+    mine = [
+        '{"event": "malformed_document", "level": "warning"}',
+        '{"event": "change_stream_reopening", "reason": "OperationFailure 10334", "level": "warning"}',
+    ]
+    busy = [
+        '{"event": "change_stream_reopening", "reason": "NetworkTimeout", "level": "warning"}',
+        '{"event": "lease_not_renewed", "level": "warning"}',
+        "no JSON",
+    ]
+    assert leftovers.about_changes([*busy, *mine]) == mine
 
 
 @pytest.mark.parametrize(("name", "more"), [("files", 11), ("threads", 11), ("connections", 1), ("subscriptions", 1)])

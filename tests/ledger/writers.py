@@ -38,6 +38,7 @@ class Writer:
     def __init__(self, name: str, projects: Sequence[str], rng: random.Random, *, lanes: int) -> None:
         self.name, self._projects, self._rng, self._lanes = name, projects, rng, lanes
         self.writes: list[Write] = []
+        self.patience_seconds = PATIENCE_SECONDS
         self._numbers = itertools.count(1)
         self._free: list[tuple[str, str]] = []
         """Comments of this writer that nobody is changing just now, with their projects."""
@@ -118,7 +119,7 @@ class ProgramWriter(Writer):
         return outcome
 
     async def _until_inserted(self, collection: AsyncCollection[dict[str, Any]], document: dict[str, Any]) -> Outcome:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.patience_seconds
         while time.monotonic() < deadline:
             try:
                 await collection.insert_one(document)
@@ -178,7 +179,7 @@ class RestWriter(Writer):
 
     async def _until_answered(self, method: str, path: str, mark: str, **headers: str) -> HTTPResponse | None:
         """Repeat what had no answer, or one that says to; None where patience ended."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.patience_seconds
         while time.monotonic() < deadline:
             answer = await request(
                 self._client,

@@ -71,7 +71,15 @@ class Nginx:
     @property
     def access_log(self) -> str:
         """What was logged so far."""
-        return (self._folder / "access.log").read_text(encoding="utf-8")
+        return (self._folder / "access.log").read_text(encoding="utf-8", errors="backslashreplace")
+
+    @property
+    def logs(self) -> dict[str, str]:
+        """All that was logged so far, by name."""
+        return {
+            f"nginx {path.stem}": path.read_text(encoding="utf-8", errors="backslashreplace")
+            for path in sorted(self._folder.glob("*.log"))
+        }
 
     def stop(self) -> None:
         """End it, and every connection."""

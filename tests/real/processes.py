@@ -14,9 +14,11 @@ ROOT = Path(__file__).parents[2]
 class Process:
     """A running `run.py`; ready when made, and the same port for every start after the first."""
 
+    program = "run.py"
+
     def __init__(self, *, log: Path | None = None, **settings: str) -> None:
         """`settings` by their names, as text. What it logs is added to `log`."""
-        self._log = Path(os.devnull) if log is None else log
+        self.log = Path(os.devnull) if log is None else log
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("COPYDESK_")}
         self._environment.update({f"COPYDESK_{name.upper()}": value for name, value in settings.items()})
         self.port = 0
@@ -34,9 +36,9 @@ class Process:
 
     def start(self) -> None:
         """Start it, and wait until it says that it is ready."""
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "run.py", "--port", str(self.port)],
+                [sys.executable, self.program, "--port", str(self.port)],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=subprocess.PIPE,

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import bson
 import pymongo
 import pytest
-from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 
+from app.database import Connection
+from app.settings import Settings
+from app.startup import warnings
 from tests.conftest import Copydesk
+from tests.handlers.raw_socket import sign_in
 from tests.ledger.replica_set import ReplicaSet, replica_set
-
-RESUMABLE = (6, 7, 43, 63, 89, 91, 133, 150, 189, 234, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436)
-"""Codes after which the driver's specification resumes; 43 is a lost cursor."""
-FATAL = (136, 260, 280, 286)
+from tests.ledger.shapes import FATAL, POISON, RESUMABLE, foreign_comment
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +40,16 @@ def plain_client(mongodb_uri: str) -> Iterator[pymongo.MongoClient[dict[str, Any
         yield client
 
 
-def _comment(project: str, number: object, **fields: Any) -> dict[str, Any]:
-    return {
-        "_id": f"{project}-{number}",
-        "project_id": project,
-        "body": f"Number {number}",
-        "author": "import",
-        "created_at": datetime.now(UTC),
-        **fields,
-    }
-
-
 async def _five_good_ones(copydesk: Copydesk, plain: Database[dict[str, Any]], project: str, editor: Any) -> None:
-    plain.comments.insert_many([_comment(project, f"good-{number}") for number in range(5)])
+    plain.comments.insert_many([foreign_comment(project, f"good-{number}") for number in range(5)])
     for number in range(5):
         await editor.until_event(f"project:{project}", id=f"{project}-good-{number}")
+
+
+async def test_a_start_on_a_mongodb_with_test_commands_is_warned_of(connection: Connection) -> None:
+    found = [one async for one in warnings(Settings(max_connections=10), connection)]
+    (one,) = [one for one in found if "test commands" in one.what]
+    assert "enableTestCommands" in one.do
 
 
 @pytest.mark.parametrize("code", RESUMABLE)
@@ -64,9 +59,10 @@ async def test_a_resumable_error_is_not_noticed(
     project = await copydesk.project()
     bob = await copydesk.editor("bob")
     await bob.subscribe(f"project:{project}")
-    for fault in range(3):
-        breakable.fail(["getMore"], times=1, errorCode=code, errorLabels=["ResumableChangeStreamError"])
-        plain_database.comments.insert_one(_comment(project, fault))
+    for fault, (commands, times) in enumerate(((["getMore"], 1), (["getMore", "aggregate"], 3), (["getMore"], 1))):
+        # Three times: the driver resumes once by itself, and then the feed has to.
+        breakable.fail(commands, times=times, errorCode=code, errorLabels=["ResumableChangeStreamError"])
+        plain_database.comments.insert_one(foreign_comment(project, fault))
         await bob.until_event(f"project:{project}", id=f"{project}-{fault}")
     assert not bob.of("reset", f"project:{project}")
     ids = [event["id"] for event in bob.events(f"project:{project}") if event["kind"] == "comment"]
@@ -81,7 +77,7 @@ async def test_cut_connections_are_not_noticed(
     await bob.subscribe(f"project:{project}")
     for fault in range(5):
         breakable.fail(["getMore", "aggregate"], times=2, closeConnection=True)
-        plain_database.comments.insert_one(_comment(project, fault))
+        plain_database.comments.insert_one(foreign_comment(project, fault))
         await bob.until_event(f"project:{project}", id=f"{project}-{fault}")
     assert not bob.of("reset", f"project:{project}")
 
@@ -102,22 +98,41 @@ async def test_lost_history_is_told_once_and_then_all_is_well(
     assert sum(copydesk.server.feed.reopened.values()) <= 5
 
 
-def _deep(levels: int) -> dict[str, Any]:
-    return {"a": _deep(levels - 1)} if levels else {}
+async def test_what_changed_while_history_was_lost_is_obeyed_all_the_same(
+    copydesk: Copydesk, breakable: ReplicaSet, plain_database: Database[dict[str, Any]]
+) -> None:
+    cookie = await sign_in(copydesk)
+    carol = await copydesk.socket(headers={"Cookie": cookie, "Origin": copydesk.url})
+    assert "ok" in await carol.command("hello")
+    disabled, demoted, stays = [
+        await copydesk.editor(user, *roles) for user, roles in (("bob", ()), ("dora", ("admin",)), ("erin", ()))
+    ]
+    breakable.fail(["getMore", "aggregate"], times=10_000, errorCode=286, errorLabels=["NonResumableChangeStreamError"])
+    try:
+        await copydesk.until(lambda: sum(copydesk.server.feed.reopened.values()) > 0)
+        plain_database.users.update_one({"_id": "bob"}, {"$set": {"disabled": True}})
+        later = datetime.now(UTC) + timedelta(seconds=1)
+        plain_database.users.update_one({"_id": "dora"}, {"$set": {"roles": ["editor"], "roles_at": later}})
+        plain_database.sessions.delete_many({"user_id": "carol"})
+        plain_database.meta.insert_one({"_id": "settings", "poll_seconds": 77, "version": 1})
+    finally:
+        breakable.mend()
+    for gone in (disabled, demoted, carol):
+        assert (await asyncio.wait_for(asyncio.shield(gone.closed), 20))[0] == 4102
+    await copydesk.until(lambda: copydesk.server.runtime.now.poll_seconds == 77)
+    assert "ok" in await stays.subscribe("projects")
 
 
-def _broken_utf8(document: dict[str, Any]) -> RawBSONDocument:
-    return RawBSONDocument(bson.encode(document).replace(b"PLACEHOLDER", b"\xff\xfe\xfaACEHOLDE"))
-
-
-POISON: dict[str, Callable[[str], Any]] = {
-    "a date that Python has not": lambda project: _comment(project, "bad", created_at=bson.DatetimeMS(2**55)),
-    "a date before the year 1": lambda project: _comment(project, "bad", edited_at=bson.DatetimeMS(-(2**55))),
-    "broken UTF-8": lambda project: _broken_utf8(_comment(project, "bad", body="PLACEHOLDER")),
-    "170 levels": lambda project: _comment(project, "bad", deep=_deep(170)),
-    "another type of id": lambda project: {**_comment(project, "bad"), "_id": {"a": [1]}},
-    "an id of 5,000 characters": lambda project: {**_comment(project, "bad"), "_id": "x" * 5000},
-}
+async def test_who_was_in_a_collection_that_was_dropped_is_out(
+    copydesk: Copydesk, plain_database: Database[dict[str, Any]]
+) -> None:
+    cookie = await sign_in(copydesk)
+    carol = await copydesk.socket(headers={"Cookie": cookie, "Origin": copydesk.url})
+    assert "ok" in await carol.command("hello")
+    bob = await copydesk.editor("bob")
+    plain_database.drop_collection("sessions")
+    assert (await asyncio.wait_for(asyncio.shield(carol.closed), 20))[0] == 4102
+    assert "ok" in await bob.subscribe("projects")
 
 
 @pytest.mark.parametrize("name", POISON)
@@ -127,7 +142,7 @@ async def test_what_cannot_be_read_harms_nobody_else(
     project = await copydesk.project()
     bob = await copydesk.editor("bob")
     await bob.subscribe(f"project:{project}")
-    plain_database.comments.insert_one(POISON[name](project))
+    plain_database.comments.insert_one(POISON[name](project, "bad"))
     await _five_good_ones(copydesk, plain_database, project, bob)
     assert (await copydesk.request("GET", f"/projects/{project}/comments")).code == 200
     assert (await copydesk.request("GET", f"/projects/{project}/overview")).code == 200
@@ -141,7 +156,7 @@ async def test_a_change_over_16_megabytes_is_stepped_over(
     topic = f"project:{project}"
     bob = await copydesk.editor("bob")
     await bob.subscribe(topic)
-    plain_database.comments.insert_one(_comment(project, "large", junk="x" * 9_000_000))
+    plain_database.comments.insert_one(foreign_comment(project, "large", junk="x" * 9_000_000))
     await bob.until_event(topic, id=f"{project}-large")
     # With both images this change has 18 MB.
     plain_database.comments.update_one({"_id": f"{project}-large"}, {"$set": {"body": "Changed"}})
