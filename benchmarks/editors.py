@@ -16,7 +16,7 @@ import os
 import statistics
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
@@ -40,7 +40,7 @@ class Listener:
             await self._news.wait()
 
     @classmethod
-    async def connect(cls, url: str, token: str, topic: str) -> Listener:
+    async def connect(cls, url: str, token: str, topic: str) -> Self:
         """Open, say hello, subscribe without a snapshot."""
         parts = urlsplit(url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -64,7 +64,7 @@ class Listener:
         self._writer.write(header + b"\0\0\0\0" + payload)
 
     async def listen(self) -> None:
-        """Note every comment and when it came, until the connection ends."""
+        """Take what comes, until the connection ends."""
         try:
             while True:
                 header = await self._reader.readexactly(2)
@@ -74,16 +74,20 @@ class Listener:
                 elif length == 127:
                     length = int.from_bytes(await self._reader.readexactly(8))
                 payload = await self._reader.readexactly(length)
-                now = time.perf_counter()
                 if b'"push":"events"' in payload:
-                    for event in json.loads(payload)["events"]:
-                        if event["kind"] == "comment":
-                            self.arrived.append((event["id"], now))
-                            self._news.set()
+                    self.heard(payload)
                 elif b'"push":"live"' in payload:
                     self.live.set()
         except (asyncio.IncompleteReadError, ConnectionError):
             return
+
+    def heard(self, payload: bytes) -> None:
+        """Note every comment and when it came."""
+        now = time.perf_counter()
+        for event in json.loads(payload)["events"]:
+            if event["kind"] == "comment":
+                self.arrived.append((event["id"], now))
+                self._news.set()
 
     def close(self) -> None:
         """Leave."""

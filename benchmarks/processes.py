@@ -26,6 +26,12 @@ class Served:
             command += ["--role", role]
         return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
+    @property
+    def mongodb_uri(self) -> str:
+        """Where its embedded MongoDB is, for a program that writes or looks for itself."""
+        port = (self._data_dir / "mongod.port").read_text(encoding="ascii").strip()
+        return f"mongodb://127.0.0.1:{port}/?directConnection=true"
+
     def cpu_seconds(self) -> float:
         """What the server has used so far, its threads included."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
