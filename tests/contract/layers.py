@@ -59,9 +59,7 @@ def code_lines(text: str) -> int:
     }
     idle = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    lines = {
-        line for token in tokens if token.type not in idle for line in range(token.start[0], token.end[0] + 1)
-    }
+    lines = {line for token in tokens if token.type not in idle for line in range(token.start[0], token.end[0] + 1)}
     return len(lines - docstrings)
 
 

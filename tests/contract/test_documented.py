@@ -20,9 +20,15 @@ from models.activity import Activity, ActivityType
 from models.comment import Comment
 from models.errors import family
 from models.item import STATUSES, Item
+from models.mail import DeadLetter
 from models.meta import SettingsPatch
+from models.notification import Counts, Notification, NotificationEvent, NotificationType, Reason, Subject
+from models.notification_input import Mark, NotificationPatch, State
+from models.posting import Posting
+from models.preferences import Preferences
 from models.project import Project
 from models.schema import COLLECTIONS
+from models.subscription import Subscription
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -73,15 +79,27 @@ def test_every_route_and_query_argument_is_documented() -> None:
 
 def test_every_field_status_role_and_activity_type_is_documented() -> None:
     text = page("rest.md")
-    things = (Project, Item, Comment, Activity)
+    things = (
+        Project, Item, Comment, Activity, Notification, Subject, NotificationEvent, Counts, Subscription, Preferences,
+        Posting, NotificationPatch, Mark, DeadLetter,
+    )  # fmt: skip
     fields = [field.encode_name for thing in things for field in msgspec.structs.fields(thing)]
-    assert [name for name in fields if not re.search(rf"`{name}\??`", text)] == []
-    assert missing(text, (f"`{word}`" for word in (*STATUSES, *ROLES, *get_args(ActivityType)))) == []
+    spelled = {word for span in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"\w+", span)}
+    assert [name for name in fields if name not in spelled] == []
+    literals = (ActivityType, NotificationType, Reason, State)
+    words = (*STATUSES, *ROLES, *(word for literal in literals for word in get_args(literal)))
+    assert missing(text, (f"`{word}`" for word in words)) == []
+
+
+def test_every_type_and_reason_of_a_notification_is_explained() -> None:
+    rows = [line for line in page("notifications.md").splitlines() if line.startswith("| `")]
+    words = (*get_args(NotificationType), *get_args(Reason))
+    assert missing("\n".join(rows), (f"`{word}`" for word in words)) == []
 
 
 def test_every_optional_field_is_marked_so() -> None:
     text = page("rest.md")
-    for thing in (Project, Item, Comment):
+    for thing in (Project, Item, Comment, Notification):
         optional = [field for field in msgspec.structs.fields(thing) if msgspec.UnsetType in get_args(field.type)]
         assert missing(text, (f"`{field.encode_name}?`" for field in optional)) == []
 
@@ -96,14 +114,27 @@ def test_every_setting_is_documented_as_it_is() -> None:
     assert documented == {setting.variable for setting in describe()}
 
 
+LIMITS = re.compile(r"_(MAX|LIMIT|HISTORY|CATCH_UP|IDLE)_|_LIMIT$")
+
+
+def limits_left_out(text: str, variables: Iterable[str]) -> list[str]:
+    """Settings whose name says that they are a limit, and that have no row in a page."""
+    rows = "\n".join(line for line in text.splitlines() if line.startswith("| "))
+    return missing(rows, (f"`{variable}`" for variable in variables if LIMITS.search(variable)))
+
+
+def test_every_limit_has_its_row_among_the_limits() -> None:
+    variables = [setting.variable for setting in describe()]
+    assert limits_left_out(page("hardening.md"), variables) == []
+    assert len([variable for variable in variables if LIMITS.search(variable)]) > 20
+
+
 def test_every_run_time_setting_is_documented() -> None:
     assert missing(page("settings.md"), (f"`{name}`" for name in SettingsPatch.__struct_fields__)) == []
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:
-    rows = [
-        f"| {refusal.status} | `{code}` | {'yes' if refusal.retry else ''} |" for code, refusal in family().items()
-    ]
+    rows = [f"| {refusal.status} | `{code}` | {'yes' if refusal.retry else ''} |" for code, refusal in family().items()]
     assert missing(page("errors.md"), rows) == []
     assert len(re.findall(r"^\| \d{3} \|", page("errors.md"), flags=re.MULTILINE)) == len(rows)
 
@@ -160,6 +191,12 @@ def test_links_between_pages_lead_somewhere() -> None:
 # -- the checkers, each with a planted fault --------------------------------------------------------------------------
 
 
+def test_a_limit_that_stands_in_no_row_is_found() -> None:
+    variables = ["COPYDESK_MAX_ONE", "COPYDESK_MAX_TWO", "COPYDESK_A_LIMIT", "COPYDESK_PORT"]
+    text = "`COPYDESK_MAX_TWO` is in the text, and\n| `COPYDESK_MAX_ONE` | 1 |"
+    assert limits_left_out(text, variables) == ["`COPYDESK_MAX_TWO`", "`COPYDESK_A_LIMIT`"]
+
+
 def test_what_is_not_named_is_found() -> None:
     assert missing("one two", ["one", "three"]) == ["three"]
 
@@ -186,4 +223,4 @@ def test_a_section_about_nothing_and_a_dead_link_are_found() -> None:
 
 def test_pages_and_files_are_the_only_routes_without_a_section() -> None:
     silent = {handler.route for handler in HANDLERS} - set(operations())
-    assert silent == {"/", "/docs", "/favicon.ico", "/static/{path}"}
+    assert silent == {"/", "/diagnosis", "/docs", "/favicon.ico", "/static/{path}"}

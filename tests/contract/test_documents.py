@@ -106,9 +106,7 @@ async def test_the_page_runs_nothing_and_loads_nothing_from_elsewhere(copydesk: 
 
 async def test_the_page_refuses_other_verbs_and_foreign_hosts_in_the_usual_shape(copydesk: Copydesk) -> None:
     for answer, status in ((await _docs(copydesk, "POST"), 405), (await _docs(copydesk, Host="evil.example"), 404)):
-        recorded = Recorded(
-            method="GET", path="/docs", status=answer.code, headers=answer.headers, body=answer.body
-        )
+        recorded = Recorded(method="GET", path="/docs", status=answer.code, headers=answer.headers, body=answer.body)
         assert answer.code == status
         assert problem_complaints(REST, recorded) == []
 
@@ -229,9 +227,7 @@ def test_a_wrong_error_answer_is_found(answer: Recorded) -> None:
             "push": "events",
             "topic": "t",
             "position": "p",
-            "events": [
-                {"kind": "item", "change": "enter", "id": "i", "version": 1, "at": _AT, "doc": {}}
-            ],
+            "events": [{"kind": "item", "change": "enter", "id": "i", "version": 1, "at": _AT, "doc": {}}],
         },
         {"push": "snapshot", "topic": "projects", "data": {"items": []}, "part": 1, "last": True},
         {"push": "error", "code": "made_up", "detail": "d", "retry": False},

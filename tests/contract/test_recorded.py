@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -153,6 +154,88 @@ async def _through_comments(call: Recorder, project: str, item_id: str) -> None:
     await call("GET", f"{project}/overview", If_None_Match=etag)
 
 
+async def _through_notifications(call: Recorder, copydesk: Copydesk, project: str) -> None:
+    """After the comments: bob was mentioned, and a thread of his moved on."""
+    me: dict[str, Any] = {"user": "bob"}
+    bob = await copydesk.editor("bob")
+    await bob.subscribe("inbox")
+    await bob.until(lambda: bool(bob.stores["inbox"].of("notification")))
+    page = await call("GET", "/api/v1/notifications?state=unread&type=mention&limit=1", **me)
+    await call("GET", "/api/v1/notifications", If_None_Match=call.last.headers["ETag"], **me)
+    await call("GET", "/api/v1/notifications?state=lost", **me)
+    await call("GET", "/api/v1/notifications/count", **me)
+    until = (await call("GET", "/api/v1/notifications/count", **me))["seq"]
+    entry = f"/api/v1/notifications/{page['items'][0]['id']}"
+    await call("GET", entry, **me)
+    etag = call.last.headers["ETag"]
+    await call("GET", entry, If_None_Match=etag, **me)
+    await call("GET", entry)
+    await call("PATCH", entry, {"read": True}, **me)
+    await call("PATCH", entry, {"archived": True}, If_Match=etag, **me)
+    await call("PATCH", entry, {"read": True, "seen": False}, **me)
+    await call("POST", "/api/v1/notifications/mark", {"seen": True, "until": until}, Idempotency_Key="all", **me)
+    await call("POST", "/api/v1/notifications/mark", {"seen": True, "until": until}, Idempotency_Key="all", **me)
+    await call("POST", "/api/v1/notifications/mark", {"seen": True}, **me)
+    await call("DELETE", entry, If_Match=etag, **me)
+    await call("DELETE", entry, **me)
+    await call("GET", entry, **me)
+    new = {"recipients": {"users": ["bob"]}, "title": "Done", "link": "/x", "send_at": "2030-01-01T00:00:00Z"}
+    # Not alice: a change of her roles would reset what she polls.
+    robot: dict[str, Any] = {"user": "robot", "roles": ("service",)}
+    await call("POST", "/api/v1/notifications", new, Idempotency_Key="sent", **robot)
+    await call("GET", call.last.headers["Location"], **robot)
+    await call("POST", "/api/v1/notifications", new)
+    await call("POST", "/api/v1/notifications", {**new, "recipients": {}}, **robot)
+    subject = f"/api/v1/subscriptions/project:{project.rpartition('/')[2]}"
+    await call("GET", subject, **me)
+    await call("PUT", subject, {"level": "follow"}, **me)
+    await call("PUT", subject, {"level": "mute"}, **me)
+    await call("PUT", subject, {"level": "shout"}, **me)
+    await call("PUT", "/api/v1/subscriptions/item:nowhere", {"level": "mute"}, **me)
+    await call("GET", subject, **me)
+    await call("GET", subject, If_None_Match=call.last.headers["ETag"], **me)
+    await call("GET", "/api/v1/subscriptions?kind=thread&level=follow&limit=1", **me)
+    await call("DELETE", subject, If_Match='"9-stale"', **me)
+    await call("DELETE", subject, **me)
+    await call("GET", "/api/v1/preferences", **me)
+    quiet = {"from": "22:00", "to": "07:00"}
+    await call("PUT", "/api/v1/preferences", {"quiet_hours": quiet, "time_zone": "Europe/Stockholm"}, **me)
+    await call("PUT", "/api/v1/preferences", {"time_zone": "Mars/Olympus"}, **me)
+
+
+async def _through_mail(call: Recorder, copydesk: Copydesk) -> None:
+    token = copydesk.server._informing.unsubscriptions.token("bob", "all")
+    await call("GET", f"/api/v1/unsubscribe?token={token}", user=None)
+    await call("POST", f"/api/v1/unsubscribe?token={token}", user=None)
+    await call("GET", "/api/v1/unsubscribe?token=nonsense", user=None)
+    await call("GET", "/api/v1/unsubscribe", user=None)
+    await _dead_letters(copydesk, "one", "two")
+    await call("GET", "/api/v1/admin/dead-letters?limit=1", roles=ADMIN)
+    await call("POST", "/api/v1/admin/dead-letters/one/requeue", roles=ADMIN, Idempotency_Key="again")
+    await call("POST", "/api/v1/admin/dead-letters/one/requeue", roles=ADMIN)
+    await call("DELETE", "/api/v1/admin/dead-letters/two", roles=ADMIN, If_Match='"9-stale"')
+    await call("DELETE", "/api/v1/admin/dead-letters/two", roles=ADMIN)
+    await call("DELETE", "/api/v1/admin/dead-letters/two", roles=ADMIN)
+    await call("GET", "/api/v1/admin/dead-letters")
+
+
+async def _dead_letters(copydesk: Copydesk, *ids: str) -> None:
+    """Mail as it is left when the mail server would not take it."""
+    now = datetime.now(UTC)
+    event = {"id": "e", "type": "mention", "reason": "mentioned", "at": now}
+    await copydesk.database.mails.insert_many(
+        [
+            {
+                "_id": letter_id, "user_id": "bob", "frequency": "now", "in_app": True, "entry_id": "n", "title": "t",
+                "body": "b", "subject": {"kind": "thread", "project_id": "p", "thread_id": "c"}, "event": event,
+                "at": now, "state": "dead", "attempts": 5, "error": "550 no such user", "created_at": now,
+                "died_at": now, "next_attempt_at": now, "group": letter_id, "stream": letter_id, "version": 1,
+            }
+            for letter_id in ids
+        ]
+    )  # fmt: skip
+
+
 async def _through_polls(call: Recorder, project: str) -> None:
     topics = f"project:{project.rpartition('/')[2]},projects,inbox,project:nowhere"
     start = await call("GET", f"/api/v1/events?topics={topics}")
@@ -198,7 +281,7 @@ async def _through_the_rest(call: Recorder) -> None:
 
 async def _through_a_session(call: Recorder, copydesk: Copydesk) -> None:
     hashed = await copydesk.server._passwords.hash("correct horse")
-    await copydesk.server._users.add(
+    await copydesk.server.stores.users.add(
         "dora", password_hash=hashed, roles=frozenset({"editor"}), groups=frozenset(), name=None, email=None
     )
     sign_in = {"username": "dora", "password": "correct horse"}
@@ -219,7 +302,9 @@ async def test_every_answer_of_a_run_through_the_api_is_as_described(copydesk: C
     await _through_comments(call, project, item_id)
     await editor.until_event(f"project:{project.rpartition('/')[2]}", kind="activity")
     await call("GET", f"{project}/activities?type=item_added")
+    await _through_notifications(call, copydesk, project)
     await _through_polls(call, project)
+    await _through_mail(call, copydesk)
     await _through_the_rest(call)
     await _through_a_session(call, copydesk)
     await call("DELETE", project, user="bob")

@@ -142,7 +142,7 @@ async def internal(copydesk: Copydesk) -> HTTPResponse:
     async def fail(_project_id: str) -> None:
         raise RuntimeError("planted: a defect of ours")
 
-    copydesk.server._projects.get = fail  # type: ignore[method-assign, assignment]
+    copydesk.server.stores.projects.get = fail  # type: ignore[method-assign, assignment]
     return await copydesk.request("GET", f"/projects/{project}")
 
 

@@ -77,6 +77,18 @@ ROUTES: dict[str, dict[str, Action]] = {
     },
     "/api/v1/projects/{project_id}/activities": {"GET": Action.VIEW},
     "/api/v1/items": {"GET": Action.SIGNED_IN},
+    "/api/v1/notifications": {"GET": Action.SIGNED_IN, "POST": Action.NOTIFY},
+    "/api/v1/notifications/count": {"GET": Action.SIGNED_IN},
+    "/api/v1/notifications/mark": {"POST": Action.SIGNED_IN},
+    "/api/v1/notifications/{notification_id}": {
+        "GET": Action.SIGNED_IN, "PATCH": Action.SIGNED_IN, "DELETE": Action.SIGNED_IN,
+    },
+    "/api/v1/subscriptions": {"GET": Action.SIGNED_IN},
+    "/api/v1/subscriptions/{subject}": {
+        "GET": Action.SIGNED_IN, "PUT": Action.SIGNED_IN, "DELETE": Action.SIGNED_IN,
+    },
+    "/api/v1/preferences": {"GET": Action.SIGNED_IN, "PUT": Action.SIGNED_IN},
+    "/api/v1/unsubscribe": {"GET": Action.ANYONE, "POST": Action.ANYONE},
     "/api/v1/users": {"GET": Action.SIGNED_IN},
     "/api/v1/users/{user_id}": {"GET": Action.ADMINISTER, "PATCH": Action.ADMINISTER},
     "/api/v1/admin/users": {"GET": Action.ADMINISTER},
@@ -84,10 +96,13 @@ ROUTES: dict[str, dict[str, Action]] = {
     "/api/v1/admin/users/{user_id}/sign-out": {"POST": Action.ADMINISTER},
     "/api/v1/admin/settings": {"GET": Action.ADMINISTER, "PATCH": Action.ADMINISTER},
     "/api/v1/admin/connections": {"GET": Action.ADMINISTER},
+    "/api/v1/admin/dead-letters": {"GET": Action.ADMINISTER},
+    "/api/v1/admin/dead-letters/{letter_id}": {"DELETE": Action.ADMINISTER},
+    "/api/v1/admin/dead-letters/{letter_id}/requeue": {"POST": Action.ADMINISTER},
 }  # fmt: skip
 """What each route is meant to ask for. A new one stands here as well, or the tests fail."""
 
-FILES = {"/", "/docs", "/favicon.ico", "/static/{path}"}
+FILES = {"/", "/diagnosis", "/docs", "/favicon.ico", "/static/{path}"}
 """Pages and files, the same for everybody, that read nothing of anybody."""
 
 OTHERWISE = {("/api/v1/realtime", "GET"): 426}
@@ -135,11 +150,10 @@ async def _private_project(copydesk: Copydesk) -> dict[str, str]:
     members = [{"principal": f"user:{role}", "role": role} for role in get_args(ProjectRole)]
     project = await copydesk.project(user="founder", visibility="private", members=members)
     content = {"id": "c", "version": "1"}
-    item = await copydesk.call(
-        "POST", f"/projects/{project}/items", {"name": "n", "content": content}, user="founder"
-    )
+    item = await copydesk.call("POST", f"/projects/{project}/items", {"name": "n", "content": content}, user="founder")
     comment = await copydesk.call("POST", f"/projects/{project}/comments", {"body": "b"}, user="founder")
-    return {"project_id": project, "item_id": item["id"], "comment_id": comment["id"], "user_id": "founder"}
+    return {"project_id": project, "item_id": item["id"], "comment_id": comment["id"], "user_id": "founder",
+            "notification_id": "n", "subject": f"project:{project}", "letter_id": "l"}  # fmt: skip
 
 
 async def _ask(copydesk: Copydesk, method: str, path: str, caller: str) -> tuple[int, str]:
