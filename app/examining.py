@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from bson import Timestamp
-from pymongo import DESCENDING
+from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import (
     ConnectionFailure,
     InvalidURI,
@@ -37,6 +37,8 @@ OPLOG_FULL = 0.8
 """Of its size. Before that the oplog still grows, and how far it will reach back can only be guessed."""
 
 _UNAUTHORIZED = 13
+_CAPPED_POSITION_LOST = 136
+_LOOKS = 10
 
 
 async def examine(settings: Settings, judged: Judged) -> None:
@@ -216,7 +218,7 @@ async def read_oplog(connection: Connection) -> Oplog:
     """Raises `pymongo.errors.OperationFailure` where this user may not see it."""
     local = connection.client["local"]
     stats = await local.command("collStats", "oplog.rs")
-    ends = [await local["oplog.rs"].find_one({}, {"ts": 1}, sort=[("$natural", way)]) for way in (1, DESCENDING)]
+    ends = [await _end_of_oplog(local["oplog.rs"], way) for way in (ASCENDING, DESCENDING)]
     times = [end["ts"].time for end in ends if end is not None and isinstance(end["ts"], Timestamp)]
     status = await connection.client.admin.command("serverStatus", metrics=0, locks=0, repl=0)
     return Oplog(
@@ -225,6 +227,20 @@ async def read_oplog(connection: Connection) -> Oplog:
         max_bytes=int(stats["maxSize"]),
         least_hours=float(status.get("oplogTruncation", {}).get("oplogMinRetentionHours", 0)),
     )
+
+
+async def _end_of_oplog(oplog: Any, way: int) -> Mapping[str, Any] | None:
+    """Its oldest or newest entry. The oldest may be cut off while it is looked at, where much is written."""
+    looks = 0
+    while True:
+        try:
+            found: Mapping[str, Any] | None = await oplog.find_one({}, {"ts": 1}, sort=[("$natural", way)])
+        except OperationFailure as problem:
+            looks += 1
+            if problem.code != _CAPPED_POSITION_LOST or looks == _LOOKS:
+                raise
+        else:
+            return found
 
 
 async def _images(connection: Connection, judged: Judged) -> None:

@@ -6,15 +6,18 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pymongo
 import pytest
 from pymongo.database import Database as PlainDatabase
+from pymongo.errors import OperationFailure
 
 from app import mongod_process
-from app.examining import NEEDED_ACTIONS, Oplog, examine, missing_actions, span, without_images
+from app.database import Connection
+from app.examining import NEEDED_ACTIONS, Oplog, examine, missing_actions, read_oplog, span, without_images
 from app.judging import Judged
 from app.settings import Settings
 from models import schema
@@ -149,6 +152,24 @@ async def test_an_oplog_that_is_full_and_short_is_told_what_size_would_do(
     size = re.search(r"size: (\d+)", judged.found[0].lines[0])
     assert size is not None
     assert int(size[1]) >= 990
+
+
+@pytest.mark.parametrize(("times", "raised"), [(3, False), (1000, True)])
+async def test_an_entry_that_is_cut_off_while_it_is_looked_at_is_looked_for_again(
+    start_mongod: Callable[..., Mongod], times: int, raised: bool
+) -> None:
+    mongod = start_mongod("--replSet", mongod_process.SET_NAME, "--setParameter", "enableTestCommands=1")
+    mongod_process.await_primary(mongod.port, mongod.alive, mongod.deadline)
+    with pymongo.MongoClient[dict[str, Any]](mongod.uri()) as client:
+        failing = {"failCommands": ["find"], "errorCode": 136, "namespace": "local.oplog.rs"}
+        client.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=failing)
+        connection = Connection(mongod.uri(), "copydesk")
+        try:
+            with pytest.raises(OperationFailure, match="136") if raised else nullcontext():
+                await read_oplog(connection)
+        finally:
+            connection.close()
+            client.admin.command("configureFailPoint", "failCommand", mode="off")
 
 
 async def test_a_user_without_rights_and_one_with_a_wrong_password_are_told_apart(

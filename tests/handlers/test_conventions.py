@@ -294,22 +294,23 @@ async def test_a_body_in_pieces_is_counted_as_it_comes(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first_line", "credentials", "kind", "status"),
+    ("first_line", "known", "kind", "status"),
     [
-        ("POST /api/v1/projects", bearer(), "application/json", 413),
-        ("POST /api/v1/projects", bearer(), "text/plain", 415),
-        ("POST /api/v1/projects", "", "application/json", 401),
-        ("PUT /api/v1/projects", bearer(), "application/json", 405),
-        ("PATCH /api/v1/projects/P", bearer(), "application/json", 404),
-        ("DELETE /api/v1/projects?x=1", bearer(), "application/json", 405),
-        ("POST /nothing", "", "multipart/form-data", 404),
+        ("POST /api/v1/projects", True, "application/json", 413),
+        ("POST /api/v1/projects", True, "text/plain", 415),
+        ("POST /api/v1/projects", False, "application/json", 401),
+        ("PUT /api/v1/projects", True, "application/json", 405),
+        ("PATCH /api/v1/projects/P", True, "application/json", 404),
+        ("DELETE /api/v1/projects?x=1", True, "application/json", 405),
+        ("POST /nothing", False, "multipart/form-data", 404),
     ],
 )
 async def test_after_a_refused_body_the_connection_goes_on(
-    api: Api, first_line: str, credentials: str, kind: str, status: int
+    api: Api, first_line: str, known: bool, kind: str, status: int
 ) -> None:
+    # Not among the parameters: a token made when tests are collected has expired when a long run comes to this one.
     refused = (
-        f"{first_line} HTTP/1.1\r\nHost: localhost\r\n{credentials}Content-Type: {kind}\r\n"
+        f"{first_line} HTTP/1.1\r\nHost: localhost\r\n{bearer() if known else ''}Content-Type: {kind}\r\n"
         "Content-Length: 3000000\r\n\r\n"
     )
     second = f"GET /api/v1/projects HTTP/1.1\r\nHost: localhost\r\n{bearer()}Connection: close\r\n\r\n"

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import bson
 import pymongo
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from tornado.httpclient import AsyncHTTPClient
 
 from app import commands
@@ -33,6 +34,7 @@ SECRET = "s" * 32
 PING_SECONDS = 5
 CATCH_UP_SECONDS = 180.0
 """Ten times what anything takes alone that is waited for: who waits in vain learns it late, and who is slow passes."""
+CAPPED_POSITION_LOST = 136
 POOL = 80
 """More connections to MongoDB and threads than at the start: Motor's 32 threads, each with a connection, on three
 members."""
@@ -292,14 +294,21 @@ class Stage:
 
     async def turn_over_the_oplog(self) -> None:
         """Write so much that nothing is left in a tiny oplog of what was there."""
-        oplog = self._program.local["oplog.rs"]
-        oldest = await oplog.find_one(sort=[("$natural", 1)])
         begun = (await self.database.command("ping"))["operationTime"]
-        while oldest is None or oldest["ts"] < begun:
+        while not await self._oplog_begins_after(begun):
             await self._program[f"{self.database_name}_junk"].junk.insert_many(
                 [{"x": "x" * 100_000} for _ in range(20)]
             )
-            oldest = await oplog.find_one(sort=[("$natural", 1)])
+
+    async def _oplog_begins_after(self, begun: bson.Timestamp) -> bool:
+        try:
+            oldest = await self._program.local["oplog.rs"].find_one(sort=[("$natural", 1)])
+        except OperationFailure as error:
+            if error.code != CAPPED_POSITION_LOST:
+                raise
+            # What is looked at is just being cut off.
+            return False
+        return oldest is not None and oldest["ts"] >= begun
 
     async def _deserted(self, process: Process) -> bool:
         return (await measured.usage(self.http, process)).connections == 0

@@ -159,9 +159,7 @@ async def byte_by_byte(port: int, until: float, count: Count) -> None:
 async def pipelined(port: int, until: float, count: Count) -> None:
     """Two kinds of requests in turn. Answers that come in another order are counted as 500."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    pair = "".join(
-        f"GET /api/v1/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n" for path in ("config", "nothing")
-    )
+    pair = "".join(f"GET /api/v1/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n" for path in ("config", "nothing"))
     writer.write(pair.encode() * (PIPELINED // 2))
     expected = itertools.cycle((200, 404))
     try:
@@ -205,9 +203,7 @@ def main() -> int:
     parser.add_argument("--flood", type=int, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.flood is not None:
-        asyncio.run(
-            attack(chosen.flood, seconds=chosen.seconds, connections=chosen.connections, kind=chosen.kind)
-        )
+        asyncio.run(attack(chosen.flood, seconds=chosen.seconds, connections=chosen.connections, kind=chosen.kind))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         running = mongod.start(Path(folder))
