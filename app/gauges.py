@@ -11,6 +11,7 @@ from app.feed import ChangeFeed
 from app.history import History
 from app.hub import Hub
 from app.metrics import Metrics
+from app.overviews import Overviews
 
 
 class Gauges:
@@ -24,10 +25,12 @@ class Gauges:
         connections: Connections,
         history: History,
         feed: ChangeFeed,
+        overviews: Overviews,
         lag_seconds: Callable[[], float],
     ) -> None:
         self._metrics, self._hub, self._connections = metrics, hub, connections
         self._history, self._feed, self._lag_seconds = history, feed, lag_seconds
+        self._overviews = overviews
         self._counted: dict[Counter, int] = {}
 
     def read(self) -> None:
@@ -42,6 +45,7 @@ class Gauges:
         metrics.pending_bytes.set(sum(connection.pending_bytes for connection in connections))
         metrics.history_events.set(len(self._history))
         metrics.history_bytes.set(self._history.bytes)
+        metrics.overviews_bytes.set(self._overviews.bytes)
         metrics.stream_lag_seconds.set(self._lag_seconds())
         metrics.stream_stale.set(int(self._feed.stale))
         self._count(metrics.deliveries, self._hub.deliveries)

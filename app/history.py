@@ -35,6 +35,8 @@ class History:
         self.bytes = 0
         self.start: Position | None = None
         """Complete from this position on; None before the feed is open."""
+        self.beginnings = 0
+        """How often it began. What was concluded from it before the last time holds no more."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -45,6 +47,7 @@ class History:
         self._by_key.clear()
         self.bytes = 0
         self.start = position
+        self.beginnings += 1
 
     def extend(self, records: Iterable[Record]) -> None:
         """Remember, and let go of what is over the bounds."""

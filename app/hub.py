@@ -94,6 +94,29 @@ class _Channel:
         self.seq = 0
 
 
+class _Milestones:
+    """Who waits for which clusterTime."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[tuple[int, int], Callable[[], None]]] = []
+
+    def add(self, time: tuple[int, int], callback: Callable[[], None]) -> None:
+        self._waiting.append((time, callback))
+
+    def drop(self, callback: Callable[[], None]) -> None:
+        self._waiting = [entry for entry in self._waiting if entry[1] is not callback]
+
+    def reach(self, reached: tuple[int, int]) -> None:
+        if not self._waiting:
+            return
+        ready = [callback for time, callback in self._waiting if time <= reached]
+        self._waiting = [entry for entry in self._waiting if entry[0] > reached]
+        for callback in ready:
+            callback()
+
+
 class Hub:
     """Every subscription of the process."""
 
@@ -103,9 +126,11 @@ class Hub:
         self._channels: dict[str, _Channel] = {}
         self._all_projects: set[Subscription] = set()
         self._projects_by_principal: dict[str, set[Subscription]] = {}
-        self._passing: list[tuple[tuple[int, int], Callable[[], None]]] = []
+        self._passing, self._settling = _Milestones(), _Milestones()
         self.position = Position(0, 0)
         """Everything up to here was published."""
+        self.settled = (0, 0)
+        """Nothing more will be published of this clusterTime or an earlier one."""
         self.deliveries = 0
         """Events sent, counted once per listener."""
 
@@ -327,19 +352,28 @@ class Hub:
     # -- waiting for the feed -----------------------------------------------------------------------------------------
 
     def when_passed(self, time: tuple[int, int], callback: Callable[[], None]) -> None:
-        """Call back once everything up to this clusterTime was published; at once where it was."""
+        """Call back once something up to this clusterTime was published, and all before it; at once where it was."""
         if self.position.time >= time:
             callback()
         else:
-            self._passing.append((time, callback))
+            self._passing.add(time, callback)
+
+    def settle(self, time: tuple[int, int]) -> None:
+        """The feed has brought all there is up to and of this clusterTime."""
+        if time > self.settled:
+            self.settled = time
+            self._settling.reach(time)
+
+    def when_settled(self, time: tuple[int, int], callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back once `settled` is there, at once where it is. What is returned takes the wish back."""
+        if self.settled >= time:
+            callback()
+        else:
+            self._settling.add(time, callback)
+        return lambda: self._settling.drop(callback)
 
     def _tell_passed(self) -> None:
-        if not self._passing:
-            return
-        ready = [callback for time, callback in self._passing if self.position.time >= time]
-        self._passing = [entry for entry in self._passing if self.position.time < entry[0]]
-        for callback in ready:
-            callback()
+        self._passing.reach(self.position.time)
 
     def _remove(self, channel: _Channel, subscription: Subscription) -> None:
         channel.joining.discard(subscription)

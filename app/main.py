@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.metadata
 from collections.abc import Coroutine, Mapping
 from datetime import timedelta
@@ -31,6 +32,7 @@ from app.lease import Lease
 from app.listening import ListeningServer
 from app.live import Live
 from app.metrics import Metrics, Transport
+from app.overviews import Overviews
 from app.passwords import Passwords
 from app.position import PositionCodec
 from app.pressure import Pressure
@@ -132,6 +134,13 @@ class Server:
             max_seconds=settings.history_seconds,
         )
         self.hub = Hub(encode=self._codec.encode, max_buffered_bytes=settings.max_pending_bytes)
+        self._overviews = Overviews(
+            self.stores.overviews,
+            hub=self.hub,
+            history=self._history,
+            metrics=self.metrics,
+            max_bytes=settings.overviews_bytes,
+        )
         self._access = Access(self.stores.projects.access, trusted=self._trusted)
         self._passwords = Passwords()
         self._authenticator = Authenticator(
@@ -179,6 +188,7 @@ class Server:
             metrics=self.metrics,
             report=self.report,
         )
+        self._relay.observers.append(self._overviews.follow)
         holder = self._ids()
         self._lease = Lease(
             database,
@@ -212,6 +222,7 @@ class Server:
                 connections=self.connections,
                 history=self._history,
                 feed=self.feed,
+                overviews=self._overviews,
                 lag_seconds=lambda: self.lag_seconds,
             ).read
         )
@@ -256,12 +267,10 @@ class Server:
 
     def _services(self) -> Mapping[str, Any]:
         """What handlers are given, by the names in the route table."""
-        rest, live = openapi.document(operations(), version=VERSION), asyncapi.document(version=VERSION)
         return {
-            "openapi": rest,
-            "asyncapi": live,
-            "docs": docs_page.render(rest, live),
+            **_documents(),
             **vars(self.stores),
+            "overviews": self._overviews,
             "unsubscriptions": self._informing.unsubscriptions,
             "runtime": self.runtime,
             "hub": self.hub,
@@ -367,6 +376,13 @@ class Server:
 def serve(settings: Settings) -> int:
     """Run until a signal ends it; the exit code is 0 after a clean stop, 1 after a failure. Raises `CannotStart`."""
     return process.serve(settings, Server)
+
+
+@functools.cache
+def _documents() -> Mapping[str, Any]:
+    """The API described. Half a second's work, and the same for every server of a process."""
+    rest, live = openapi.document(operations(), version=VERSION), asyncapi.document(version=VERSION)
+    return {"openapi": rest, "asyncapi": live, "docs": docs_page.render(rest, live)}
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:

@@ -79,6 +79,16 @@ class Metrics:
         self.history_events = Gauge("copydesk_history_events", "Events kept in memory.", registry=registry)
         self.history_bytes = Gauge("copydesk_history_bytes", "Bytes of the events kept in memory.", registry=registry)
 
+        self.overviews = Counter(
+            "copydesk_overviews",
+            "Overviews answered: read from MongoDB, or kept from an earlier read because nothing has changed since.",
+            ["source"],
+            registry=registry,
+        )
+        self.overviews_bytes = Gauge(
+            "copydesk_overviews_bytes", "Bytes of the overviews kept in memory.", registry=registry
+        )
+
         self.lease_held = Gauge(
             "copydesk_lease_held", "1 while this process does what is done once among all, else 0.", registry=registry
         )

@@ -92,6 +92,7 @@ class Relay:
                 await asyncio.sleep(0)
             if batch.reached is not None:
                 self._reach(Position(*batch.reached))
+                self._hub.settle(batch.reached)
                 self.lag_seconds = 0.0
             # Not at the first pause of the stream: where others never stop writing there is none.
             if self._position.time >= self._due:
@@ -131,6 +132,8 @@ class Relay:
         if isinstance(moment, datetime):
             self.lag_seconds = max(0.0, (utc_now() - moment).total_seconds())
         self._publish(changes)
+        if documents:
+            self._hub.settle(_settled_by(documents[-1]))
 
     def _read(self, document: Mapping[str, Any], position: Position, current: Mapping[str, Any] | None) -> Change:
         """A change that we cannot understand at all must not end the feed of everyone: they are told to read again."""
@@ -219,3 +222,9 @@ class Relay:
             self._hub.reset("image_missing", concerned)
         else:
             self._consequences.everything_lost()
+
+
+def _settled_by(document: Mapping[str, Any]) -> tuple[int, int]:
+    """The clusterTime of which nothing more comes after this change: those of one transaction share theirs."""
+    time = document["clusterTime"]
+    return time.time, time.inc - ("txnNumber" in document)

@@ -147,6 +147,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     history_events: Annotated[Positive, Meta(description="Recent events kept for those who reconnect.")] = 100_000
     history_bytes: Annotated[Positive, Meta(description="Bytes that these events may take.")] = 64 * MEBIBYTE
     history_seconds: Annotated[Seconds, Meta(description="Age that these events may reach.")] = 600
+    overviews_bytes: Annotated[
+        Positive, Meta(description="Bytes of overviews that are kept for who reads them again while nothing changed.")
+    ] = 32 * MEBIBYTE
     catch_up_streams: Annotated[
         Positive, Meta(description="Reads from MongoDB at once for those who were away for longer than that.")
     ] = 2

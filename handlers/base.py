@@ -249,17 +249,19 @@ class ApiHandler(StreamedHandler):
             self.set_header("Location", location)
         if value is None:
             return
-        body = msgspec.json.encode(value)
+        tag = None
         if etag == "document":
-            self.set_header("Etag", document_etag(value))
+            tag = document_etag(value)
         elif etag == "body":
             blank = msgspec.structs.replace(value, **dict.fromkeys(without, "")) if without else value
-            self.set_header("Etag", f'"{digest(msgspec.json.encode(blank))}"')
-        if etag is not None and self.request.method in ("GET", "HEAD") and self._not_modified():
-            self.set_status(304)
-            return
-        self.set_header("Content-Type", "application/json; charset=UTF-8")
-        self.write(body)
+            tag = f'"{digest(msgspec.json.encode(blank))}"'
+        self._answer(msgspec.json.encode(value), tag)
+
+    def reply_encoded_at_position(self, body: Callable[[str], bytes], position: str) -> None:
+        """As `reply_at_position`, for who makes the JSON object; `body` makes it with any position."""
+        self._tell_position(position)
+        self.set_header("Cache-Control", "private, no-cache")
+        self._answer(body(position), f'"{digest(body(""))}"')
 
     def reply_page(self, page: Page[Any]) -> None:
         """Answer with one page of a list."""
@@ -267,9 +269,21 @@ class ApiHandler(StreamedHandler):
 
     def reply_at_position(self, value: Any, position: str) -> None:
         """Answer with what may be polled: its `position` is told in a header too, and does not count for the ETag."""
+        self._tell_position(position)
+        self.reply(value, etag="body", without=("position",))
+
+    def _tell_position(self, position: str) -> None:
         self.set_header("Copydesk-Position", position)
         self.set_header("X-Poll-Interval", f"{self.edge.runtime.now.poll_seconds:g}")
-        self.reply(value, etag="body", without=("position",))
+
+    def _answer(self, body: bytes, tag: str | None) -> None:
+        if tag is not None:
+            self.set_header("Etag", tag)
+            if self.request.method in ("GET", "HEAD") and self._not_modified():
+                self.set_status(304)
+                return
+        self.set_header("Content-Type", "application/json; charset=UTF-8")
+        self.write(body)
 
     def _not_modified(self) -> bool:
         header = self.request.headers.get("If-None-Match")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
+import msgspec
 from msgspec import UNSET, Meta
 
+from app.overviews import Overviews
 from app.permissions import Action, allowed_actions, may
 from handlers.base import ApiHandler, Edge, Operation, Query, list_query
 from models.errors import Conflict, Forbidden, StaleVersion
-from models.overview import ITEMS_SHOWN, Overview, OverviewStore
+from models.overview import ITEMS_SHOWN, Me, Overview
 from models.page import Page, PageRequest, SearchText, scope, sort_names
 from models.project import (
     DEFAULT_SORT,
@@ -145,7 +147,7 @@ class OverviewHandler(ApiHandler):
         ),
     }
 
-    def initialize(self, *, edge: Edge, overviews: OverviewStore) -> None:
+    def initialize(self, *, edge: Edge, overviews: Overviews) -> None:
         super().initialize(edge=edge)
         self.overviews = overviews
 
@@ -154,7 +156,11 @@ class OverviewHandler(ApiHandler):
         items = f"/api/v1/projects/{project_id}/items"
         request = PageRequest(limit=ITEMS_SHOWN, sort="rank", scope=scope(items, "rank"), position=self.edge.position())
         role = self.member.role
-        overview = await self.overviews.read(
-            project_id, request, user_id=self.caller.user_id, role=role, can=allowed_actions(role)
-        )
-        self.reply_at_position(overview, overview.position)
+        contents, unread = await self.overviews.read(project_id, request, user_id=self.caller.user_id)
+        me = msgspec.json.encode(Me(role=role, can=allowed_actions(role), unread=unread))
+
+        def overview(position: str) -> bytes:
+            """`models.overview.Overview`, of which most is encoded already."""
+            return b'%b,"position":"%b","me":%b}' % (contents[:-1], position.encode(), me)
+
+        self.reply_encoded_at_position(overview, request.position)

@@ -60,16 +60,29 @@ class Me(msgspec.Struct, kw_only=True):
     unread: Count
 
 
-class Overview(msgspec.Struct, kw_only=True):
-    """`next_cursor` continues the items in `/projects/{project_id}/items`; `position` is from before the read."""
+class Contents(msgspec.Struct, kw_only=True):
+    """What is the same for everybody. `next_cursor` continues the items in `/projects/{project_id}/items`."""
 
     project: Project
     items: list[Item]
     next_cursor: str | UnsetType = UNSET
     threads: list[Thread]
     counters: Counters
+
+
+class Overview(Contents, kw_only=True):
+    """`position` is from before the read."""
+
     position: str
     me: Me
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """What was read, and of when (clusterTime: seconds and increment)."""
+
+    contents: Contents
+    unread: int
+    time: tuple[int, int]
 
 
 class OverviewStore:
@@ -78,10 +91,8 @@ class OverviewStore:
     def __init__(self, database: Database, *, report: Report) -> None:
         self._database, self._report = database, report
 
-    async def read(
-        self, project_id: str, items: PageRequest, *, user_id: str, role: ProjectRole, can: list[str]
-    ) -> Overview:
-        """The overview as `user_id` sees it. Raises `NotFound`.
+    async def read(self, project_id: str, items: PageRequest, *, user_id: str) -> Moment:
+        """All of one project, and what waits in the inbox of `user_id` about it. Raises `NotFound`.
 
         `items` is the request for the first page of `/projects/{project_id}/items`. Documents that do not fit are left
         out of the counters as they are of the lists.
@@ -89,21 +100,36 @@ class OverviewStore:
         for attempt in range(_ATTEMPTS):
             try:
                 async with await self._database.client.start_session(snapshot=True) as session:
-                    me = Me(role=role, can=can, unread=await self._unread(project_id, user_id, session))
-                    return await self._read(project_id, items, me, session)
+                    unread = await self._database.notifications.count_documents(
+                        _unread_of(project_id, user_id), session=session
+                    )
+                    contents, time = await self._read(project_id, items, session)
+                    return Moment(contents, unread, time)
             except OperationFailure as problem:
                 if problem.code not in _TRY_AGAIN or attempt == _ATTEMPTS - 1:
                     raise
         raise AssertionError  # the last attempt returned or raised
 
-    async def _read(self, project_id: str, request: PageRequest, me: Me, session: Session) -> Overview:
-        project = await self._project(project_id, session)
+    async def unread(self, project_id: str, user_id: str) -> tuple[int, tuple[int, int]]:
+        """What waits in the inbox, and when: nothing that was acknowledged before this call is later (clusterTime)."""
+        reply = await self._database.command(
+            {
+                "count": "notifications",
+                "query": _unread_of(project_id, user_id),
+                # With it MongoDB tells the time up to which a majority has everything.
+                "readConcern": {"level": "majority"},
+            }
+        )
+        return reply["n"], (reply["operationTime"].time, reply["operationTime"].inc)
+
+    async def _read(self, project_id: str, request: PageRequest, session: Session) -> tuple[Contents, tuple[int, int]]:
+        project, time = await self._project(project_id, session)
         page = await self._items(project_id, request, session)
         by_status = await self._by_status(project_id, session)
         facets = await self._comment_facets(project_id, session)
         threads = await self._threads(project_id, [entry["_id"] for entry in facets["newest"]], session)
         counters = _comment_counters(facets)
-        return Overview(
+        contents = Contents(
             project=project,
             items=page.items,
             next_cursor=page.next_cursor,
@@ -113,23 +139,20 @@ class OverviewStore:
                 project_comments=counters.pop(None, CommentCounter()),
                 comments={item_id: counter for item_id, counter in counters.items() if item_id is not None},
             ),
-            position=page.position,
-            me=me,
         )
+        return contents, time
 
-    async def _unread(self, project_id: str, user_id: str, session: Session) -> int:
-        unread: int = await self._database.notifications.count_documents(
-            {"user_id": user_id, "subject.project_id": project_id, "read_at": None, "archived_at": None},
-            session=session,
+    async def _project(self, project_id: str, session: Session) -> tuple[Project, tuple[int, int]]:
+        # As a command, because only the bare reply tells the time of the snapshot.
+        reply = await self._database.command(
+            {"find": "projects", "filter": {"_id": project_id, "deleted_at": None}, "limit": 1}, session=session
         )
-        return unread
-
-    async def _project(self, project_id: str, session: Session) -> Project:
-        document = await self._database.projects.find_one({"_id": project_id, "deleted_at": None}, session=session)
-        project = None if document is None else fit(document, Project.from_document, "projects", self._report)
-        if project is None:
-            raise NotFound("There is no such project, or you may not see it.")
-        return project
+        for document in reply["cursor"]["firstBatch"]:
+            project = fit(document, Project.from_document, "projects", self._report)
+            if project is not None:
+                moment = reply["cursor"]["atClusterTime"]
+                return project, (moment.time, moment.inc)
+        raise NotFound("There is no such project, or you may not see it.")
 
     async def _items(self, project_id: str, request: PageRequest, session: Session) -> Page[Item]:
         return await read_page(
@@ -172,6 +195,10 @@ class OverviewStore:
             if comment is not None:
                 comments.setdefault(comment.thread_id, []).append(comment)
         return [_thread(comments[thread_id]) for thread_id in thread_ids if thread_id in comments]
+
+
+def _unread_of(project_id: str, user_id: str) -> Document:
+    return {"user_id": user_id, "subject.project_id": project_id, "read_at": None, "archived_at": None}
 
 
 def _thread(comments: Iterable[Comment]) -> Thread:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from app.passwords import Passwords
 from models.user import UserStore
 from tests.browser.modules import open_modules
 from tests.conftest import Copydesk
+from tests.watched_loop import loop_of_its_own, watched
 
 PASSWORD = "a long enough password"
 FOREIGN, REBOUND = "evil.example", "rebound.example"
@@ -71,18 +73,47 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         reader.join()
 
 
-@pytest.fixture
-def browser(io_loop: IOLoop, chromium: str) -> Iterator[Browser]:
-    """That Chromium, with no windows of other tests."""
+@pytest.fixture(scope="session")
+def browser_loop() -> Iterator[IOLoop]:
+    """One loop for all tests with a browser: what speaks to it is a program in Node, which takes a second to start."""
+    with loop_of_its_own() as loop:
+        yield loop
+
+
+@pytest.fixture(scope="session")
+def connected(browser_loop: IOLoop, chromium: str) -> Iterator[Browser]:
+    """That Chromium, spoken to."""
 
     async def start() -> tuple[Any, Browser]:
         playwright = await async_playwright().start()
         return playwright, await playwright.chromium.connect_over_cdp(chromium)
 
-    playwright, started = io_loop.run_sync(start)
+    playwright, started = browser_loop.run_sync(start)
     yield started
-    io_loop.run_sync(started.close)
-    io_loop.run_sync(playwright.stop)
+    browser_loop.run_sync(started.close)
+    browser_loop.run_sync(playwright.stop)
+
+
+@pytest.fixture
+def io_loop(browser_loop: IOLoop, connected: Browser) -> Iterator[IOLoop]:
+    """That loop. What a test leaves behind in it fails the test; what speaks to the browser was there before."""
+    asyncio.set_event_loop(browser_loop.asyncio_loop)  # type: ignore[attr-defined]  # every loop of Tornado's has one
+    with watched(browser_loop):
+        yield browser_loop
+
+
+@pytest.fixture
+def browser(io_loop: IOLoop, connected: Browser) -> Iterator[Browser]:
+    """The same, with no windows of other tests."""
+    before = list(connected.contexts)
+    yield connected
+
+    async def close() -> None:
+        for context in connected.contexts:
+            if context not in before:
+                await context.close()
+
+    io_loop.run_sync(close)
 
 
 class Complaints:

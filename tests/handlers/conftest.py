@@ -23,7 +23,10 @@ from app.admission import Admission
 from app.auth import Authenticator
 from app.forwarded import Proxies
 from app.guesses import Guesses
+from app.history import History
+from app.hub import Hub
 from app.metrics import Metrics
+from app.overviews import Overviews
 from app.passwords import Passwords
 from app.pressure import Pressure
 from app.runtime import Runtime
@@ -140,7 +143,13 @@ def api(io_loop: IOLoop, database: Any, reported: list[tuple[str, object, str]])
     services: defaultdict[str, Any] = defaultdict(
         lambda: None,
         projects=projects,
-        overviews=OverviewStore(database, report=report),
+        overviews=Overviews(
+            OverviewStore(database, report=report),
+            hub=Hub(encode=str),
+            history=History(max_events=0, max_bytes=0, max_seconds=0),
+            metrics=Metrics(),
+            max_bytes=0,
+        ),
         items=ItemStore(database, report=report),
         comments=CommentStore(database, report=report),
         activities=ActivityStore(database, report=report),
