@@ -46,7 +46,8 @@ run: install  ## install, then serve with demo content; more flags: make run ARG
 .PHONY: programs
 programs:
 	@missing=; \
-	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || \
+		missing="$$missing chromium-headless-shell"; \
 	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \
 	test -d $(VENV)/axe-core || command -v npm >/dev/null || missing="$$missing npm"; \

@@ -353,7 +353,12 @@ class Server:
             if task.get_name() == "heartbeat":
                 task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+            _, late = await asyncio.wait(self._tasks, timeout=5)
+            for task in late:
+                # Whatever a crash may break off: the next process goes on from where this one got to for sure.
+                log.warning("task_broken_off", task=task.get_name())
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         if hasattr(self, "_passwords"):
             await self._live.close()
             await self._consequences.close()

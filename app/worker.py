@@ -137,7 +137,7 @@ class Worker:
                 await self._rest()
                 continue
             self._news.clear()
-            while self._queue and self._lease.held:
+            while self._queue and self._lease.held and not self._stopping:
                 changes = [self._queue.popleft() for _ in range(min(len(self._queue), LOT))]
                 await self._work_off(changes)
                 await self._notifications.tick()

@@ -15,6 +15,7 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright, expect
 from tornado.ioloop import IOLoop
 
+from app.auth import COOKIE
 from app.passwords import Passwords
 from models.user import UserStore
 from tests.browser.modules import open_modules
@@ -24,7 +25,7 @@ from tests.watched_loop import loop_of_its_own, watched
 PASSWORD = "a long enough password"
 FOREIGN, REBOUND = "evil.example", "rebound.example"
 """Names of other sites, which lead to this machine."""
-_PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+_PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (
     "--headless=new",
     "--no-sandbox",
@@ -147,17 +148,25 @@ def complaints() -> Iterator[Complaints]:
     assert complaints.unexpected() == []
 
 
-@pytest.fixture
-def make_user(io_loop: IOLoop) -> Iterator[Callable[..., Awaitable[None]]]:
-    """Make an account with `PASSWORD`."""
+@pytest.fixture(scope="session")
+def password_hash(browser_loop: IOLoop) -> str:
+    """Of `PASSWORD`; made once, because it is meant to take long."""
     passwords = Passwords()
+    try:
+        return browser_loop.run_sync(lambda: passwords.hash(PASSWORD))
+    finally:
+        passwords.close()
+
+
+@pytest.fixture
+def make_user(password_hash: str) -> Callable[..., Awaitable[None]]:
+    """Make an account with `PASSWORD`."""
 
     async def make(copydesk: Copydesk, user: str, roles: tuple[Any, ...] = ("editor",)) -> None:
         users = UserStore(copydesk.database, report=lambda *_problem: None)
-        await users.add(user, password_hash=await passwords.hash(PASSWORD), roles=roles, name=user.title())
+        await users.add(user, password_hash=password_hash, roles=roles, name=user.title())
 
-    yield make
-    passwords.close()
+    return make
 
 
 @pytest.fixture
@@ -179,13 +188,10 @@ def open_page(browser: Browser, complaints: Complaints, make_user: Callable[...,
 
 
 async def sign_in(context: BrowserContext, copydesk: Copydesk, user: str) -> None:
-    """Give a browser context a session, as the form does."""
-    answer = await context.request.post(
-        f"{copydesk.url}/api/v1/session",
-        data={"username": user, "password": PASSWORD},
-        headers={"Origin": copydesk.url},
-    )
-    assert answer.status == 201, await answer.text()
+    """Give a browser context a session, as the form does but for the password, which takes long to check."""
+    token, _session = await copydesk.server.stores.sessions.create(user, not_before=0.0)
+    cookie = {"name": COOKIE, "value": token, "httpOnly": True, "sameSite": "Lax"}
+    await context.add_cookies([{**cookie, "url": copydesk.url}])  # type: ignore[list-item]  # a TypedDict's names
 
 
 @pytest.fixture

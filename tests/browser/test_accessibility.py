@@ -13,6 +13,7 @@ from typing import Any
 import pymongo
 import pytest
 from playwright.async_api import Browser, Page, expect
+from tornado.ioloop import IOLoop
 
 from app import commands
 from app.demo import USERS
@@ -75,14 +76,14 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(plain_client: pymongo.MongoClient[dict[str, Any]], mongodb_uri: str) -> Iterator[Site]:
+def site(browser_loop: IOLoop, plain_client: pymongo.MongoClient[dict[str, Any]], mongodb_uri: str) -> Iterator[Site]:
     name, host = "test_accessibility", Host()
     settings = {"mongodb_uri": mongodb_uri, "mongodb_database": name, "auth_secret": SECRET}
     process = Process(**settings, demo="true", trusted_origins=host.origin)
     site = Site(process, host)
     site.work()
     yield site
-    host.abandon()
+    browser_loop.run_sync(host.close)
     process.stop()
     plain_client.drop_database(name)
 

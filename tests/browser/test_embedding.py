@@ -47,6 +47,7 @@ class Host:
         self.origin = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.tokens = 0
         self.trusting = True
+        self._server: HTTPServer | None = None
 
     def serve(self, copydesk: Server, project: str) -> None:
         """Serve the page, its policy and tokens for bob."""
@@ -73,12 +74,11 @@ class Host:
         self._server = HTTPServer(Application([(r"/host\.(html|js|css)", File), ("/copydesk-token", Token)]))
         self._server.add_socket(self._socket)
 
-    def abandon(self) -> None:
-        """Give back the port, where the loop that served is gone, or nothing was served."""
-        self._socket.close()
-
     async def close(self) -> None:
-        """Stop serving."""
+        """Stop serving, if it was begun."""
+        if self._server is None:
+            self._socket.close()
+            return
         self._server.stop()
         await self._server.close_all_connections()
 
