@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import importlib.metadata
 from collections.abc import Coroutine, Mapping
 from datetime import timedelta
@@ -14,7 +13,7 @@ import structlog
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from app import asyncapi, demo, logs, openapi, process
+from app import demo, logs, process
 from app.access import Access
 from app.admission import Admission
 from app.auth import Authenticator
@@ -43,9 +42,8 @@ from app.settings import CannotStart, Settings
 from app.stores import Stores
 from app.tokens import Tokens
 from app.worker import Worker, set_out
-from handlers import docs_page
 from handlers.base import BULK_BODY_LIMIT, Edge
-from handlers.routes import application_settings, operations, routes
+from handlers.routes import application_settings, documents, routes
 from models import meta
 from models.database_types import Database
 from models.fields import Ids
@@ -268,7 +266,7 @@ class Server:
     def _services(self) -> Mapping[str, Any]:
         """What handlers are given, by the names in the route table."""
         return {
-            **_documents(),
+            **documents(VERSION),
             **vars(self.stores),
             "overviews": self._overviews,
             "unsubscriptions": self._informing.unsubscriptions,
@@ -381,13 +379,6 @@ class Server:
 def serve(settings: Settings) -> int:
     """Run until a signal ends it; the exit code is 0 after a clean stop, 1 after a failure. Raises `CannotStart`."""
     return process.serve(settings, Server)
-
-
-@functools.cache
-def _documents() -> Mapping[str, Any]:
-    """The API described. Half a second's work, and the same for every server of a process."""
-    rest, live = openapi.document(operations(), version=VERSION), asyncapi.document(version=VERSION)
-    return {"openapi": rest, "asyncapi": live, "docs": docs_page.render(rest, live)}
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:
