@@ -75,7 +75,8 @@ class Overviews:
             elif change.collection in ("items", "comments"):
                 for document in (change.raw_before, change.raw_after):
                     project_id = None if document is None else document.get("project_id")
-                    if isinstance(project_id, str):
+                    # Not `isinstance`: BSON's code arrives as a kind of `str` that nothing can be looked up by.
+                    if type(project_id) is str:
                         self._drop(project_id)
 
     async def _read(self, project_id: str, items: PageRequest, user_id: str) -> tuple[bytes, int]:

@@ -5,6 +5,9 @@
 Every written comment's text ends with `^`, a byte that is nowhere else, so that counting it counts events, however
 they are framed. The first WATCHED listeners look closer: the number and the time before it give order and delay.
 
+Copydesk's pings are answered as they come; with the dialect `copydesk-silent` they are not, and after 35 seconds the
+server gives the listeners up.
+
 Prints JSON lines: `{"ready": n}` when all are subscribed; for a line `N` on standard input `{"reached": ...}` once
 every listener has had N events in all. Ends when standard input does.
 """
@@ -21,16 +24,20 @@ import sys
 import time
 from typing import Literal, NoReturn
 
-Dialect = Literal["copydesk", "plain", "greeting", "socketio", "nchan"]
+Dialect = Literal["copydesk", "copydesk-silent", "plain", "greeting", "socketio", "nchan"]
 MARK = b"^"
 NUMBERED = re.compile(rb"(\d+) (\d+)\^")
+PING = b'"push":"ping"'
 PONG_SECONDS = 15.0
+"""How often those who are there already say so while others connect."""
 _PATHS = {
     "copydesk": "/api/v1/realtime",
+    "copydesk-silent": "/api/v1/realtime",
     "socketio": "/socket.io/?EIO=4&transport=websocket",
     "nchan": "/sub?id=project",
 }
-_READY = {"copydesk": b'"push":"live"', "greeting": b'{"live": true}', "socketio": b'40{"sid"'}
+_LIVE = b'"push":"live"'
+_READY = {"copydesk": _LIVE, "copydesk-silent": _LIVE, "greeting": b'{"live": true}', "socketio": b'40{"sid"'}
 """What says that a listener is subscribed; for the others the handshake does."""
 
 
@@ -38,6 +45,10 @@ def frame(text: bytes) -> bytes:
     """A client's text frame; the mask is zero, which is cheap and valid."""
     header = bytes([0x81, 0x80 | len(text)]) if len(text) < 126 else b"\x81\xfe" + len(text).to_bytes(2)
     return header + bytes(4) + text
+
+
+COPYDESK = ("copydesk", "copydesk-silent")
+PONG = frame(b'{"op":"pong"}')
 
 
 class Listener:
@@ -74,7 +85,7 @@ def connect(dialect: Dialect, port: int, *, token: str, topic: str) -> socket.so
     connection = socket.create_connection(("127.0.0.1", port), timeout=30)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.sendall(handshake(dialect, port))
-    if dialect == "copydesk":
+    if dialect in COPYDESK:
         connection.sendall(frame(json.dumps({"op": "hello", "id": 1, "token": token}).encode()))
         subscribe = {"op": "subscribe", "id": 2, "topic": topic, "snapshot": False}
         connection.sendall(frame(json.dumps(subscribe).encode()))
@@ -109,9 +120,8 @@ def newest_position(port: int, *, token: str, topic: str) -> str:
 
 def say_pong(listeners: list[Listener]) -> None:
     """Say that everyone is still there."""
-    pong = frame(b'{"op":"pong"}')
     for listener in listeners:
-        listener.socket.send(pong)
+        listener.socket.send(PONG)
 
 
 class Load:
@@ -129,7 +139,6 @@ class Load:
 
     def run(self) -> None:
         """Until standard input ends."""
-        pong_at = time.monotonic() + PONG_SECONDS
         while True:
             for key, _ in self._selector.select(1.0):
                 if key.data is not None:
@@ -140,9 +149,6 @@ class Load:
                     return
             if self._wanted is not None and self._total >= self._wanted * len(self._listeners):
                 self._report()
-            if self._dialect == "copydesk" and time.monotonic() > pong_at:
-                pong_at = time.monotonic() + PONG_SECONDS
-                say_pong(self._listeners)
 
     def _read(self, listener: Listener) -> None:
         buffer = self._buffer
@@ -159,7 +165,9 @@ class Load:
         self._reads += 1
         if listener.arrived is not None:
             listener.look(bytes(buffer[:size]))
-        if self._dialect == "socketio" and size == 3 and buffer[:3] == b"\x81\x012":
+        if self._dialect == "copydesk" and buffer.find(PING, 0, size) >= 0:
+            listener.socket.send(PONG)
+        elif self._dialect == "socketio" and size == 3 and buffer[:3] == b"\x81\x012":
             listener.socket.send(frame(b"3"))
 
     def _closed(self, listener: Listener) -> NoReturn:
@@ -195,7 +203,7 @@ def main() -> None:
     for number in range(int(count)):
         connection = connect(dialect, int(port), token=token, topic=topic)
         listeners.append(Listener(connection, watched=number < int(watched)))
-        if dialect == "copydesk" and time.monotonic() > pong_at:
+        if dialect in COPYDESK and time.monotonic() > pong_at:
             # Those who came first must not be taken for dead before the last one is there.
             pong_at = time.monotonic() + PONG_SECONDS
             say_pong(listeners)

@@ -14,7 +14,7 @@ async def settled(copydesk: Copydesk, *editors: Editor) -> None:
     """Until everything written up to now was published, and these editors have heard all that was sent to them."""
     moment = (await copydesk.database.command("ping"))["operationTime"]
     passed = asyncio.Event()
-    copydesk.server.hub.when_passed((moment.time, moment.inc), passed.set)
+    copydesk.server.hub.when_settled((moment.time, moment.inc), passed.set)
     await asyncio.wait_for(passed.wait(), 20)
     for editor in editors:
         # Its reply comes after whatever was sent before.
