@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -83,10 +83,16 @@ class Connection(Known, Protocol):
     @property
     def pending_bytes(self) -> int: ...
 
+    def send(self, frame: Frame) -> None: ...
+
+
+class Stuck(Protocol):
+    """Bytes that a client does not read."""
+
     @property
     def blocked_seconds(self) -> float: ...
 
-    def send(self, frame: Frame) -> None: ...
+    def give_up(self) -> None: ...
 
 
 class Health(Protocol):
@@ -128,6 +134,10 @@ class Connections:
         self._user_of: dict[str, str] = {}
         self.draining = False
         self._emptied: asyncio.Event | None = None
+        self.stuck: set[Stuck] = set()
+        """What waits for clients to read it, kept by the connections: asking ten thousand each second is dear."""
+        self._suspects: dict[str, Connection] = {}
+        """Who may have been silent for too long before a ping is due to them again."""
         self.polls: set[Poll] = set()
         """Long polls that wait for something to tell."""
         self.frames_out = 0
@@ -217,6 +227,7 @@ class Connections:
         if slot is None:
             return
         del self._slots[slot][connection.id]
+        self._suspects.pop(connection.id, None)
         _decrease(self._by_address, connection.address)
         user_id = self._user_of.pop(connection.id, None)
         if user_id is not None:
@@ -237,18 +248,32 @@ class Connections:
         now = self._clock()
         visited = tuple(self._slots[self._turn].values())
         self._turn = (self._turn + 1) % len(self._slots)
-        max_pending_seconds = self._limits().max_pending_seconds
-        for connection in self:
-            if connection.blocked_seconds > max_pending_seconds:
-                connection.leave(CloseCode.SLOW)
-            elif now - connection.heard_at > self._ping_seconds + SILENCE_SECONDS:
-                connection.leave(CloseCode.NO_PONG)
+        self._give_up_the_stuck()
+        self._leave_the_silent(now, visited)
         if not visited:
             return
         placed, placeless = self._pings()
         for connection in visited:
             if connection.identity is not None:
                 connection.send(placed if connection.all_live else placeless)
+
+    def _give_up_the_stuck(self) -> None:
+        max_pending_seconds = self._limits().max_pending_seconds
+        for stuck in tuple(self.stuck):
+            if stuck.blocked_seconds > max_pending_seconds:
+                stuck.give_up()
+
+    def _leave_the_silent(self, now: float, visited: Iterable[Connection]) -> None:
+        limit = self._ping_seconds + SILENCE_SECONDS
+        for connection in visited:
+            if now - connection.heard_at + self._ping_seconds > limit:
+                self._suspects[connection.id] = connection
+        for connection in tuple(self._suspects.values()):
+            silent = now - connection.heard_at
+            if silent > limit:
+                connection.leave(CloseCode.NO_PONG)
+            elif silent + self._ping_seconds <= limit:
+                del self._suspects[connection.id]
 
     def _pings(self) -> tuple[Frame, Frame]:
         ping = Ping(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from app.protocol import (
     MALFORMED_WINDOW_SECONDS,
     MAX_MESSAGE_BYTES,
     MAX_TOPICS,
+    PONG,
     BadCommand,
     CloseCode,
     Frame,
@@ -121,14 +122,20 @@ class Conversation:
         states = {subscription.state for subscription in self._subscriptions.values()}
         return "live" in states and "joining" not in states
 
-    async def hear(self, message: str) -> None:
-        """One text message. Never raises; what is wrong with it is the client's to hear."""
+    def hear(self, message: str) -> Awaitable[None] | None:
+        """One text message. Never raises; what is wrong with it is the client's to hear. None where all is done."""
         if self._over:
-            return
+            return None
         too_fast = self._pace.take(1 + len(message) // STEP_BYTES)
         if too_fast > PACE_SECONDS:
             self.close(CloseCode.TRY_LATER, _too_many(too_fast))
-            return
+            return None
+        # Most of what idle clients say, and said in this way by most: not worth reading.
+        if message == PONG and not too_fast:
+            return None
+        return self._work_off(message, too_fast)
+
+    async def _work_off(self, message: str, too_fast: float) -> None:
         try:
             command = read_command(message)
         except BadCommand as problem:

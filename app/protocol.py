@@ -85,6 +85,9 @@ class Pong(msgspec.Struct, tag_field="op", tag="pong", forbid_unknown_fields=Tru
     """Answers a `ping` push; any text frame does as well."""
 
 
+PONG = '{"op":"pong"}'
+"""As JavaScript writes it."""
+
 Command = Hello | Subscribe | Unsubscribe | Refresh | Pong
 
 

@@ -42,12 +42,9 @@ class Listeners:
 
 
 @contextmanager
-def listening(
-    running: Running, count: int, *, watched: int = 10, project: str = PROJECT, silent: bool = False
-) -> Iterator[Listeners]:
-    """So many listeners of the project, in one process on the other core. `silent`: Copydesk's pings go unanswered."""
-    dialect = f"{running.dialect}-silent" if silent else running.dialect
-    command = (sys.executable, "-m", "benchmarks.load", dialect, str(running.port), str(count), str(watched))
+def listening(running: Running, count: int, *, watched: int = 10, project: str = PROJECT) -> Iterator[Listeners]:
+    """So many listeners of the project, in one process on the other core."""
+    command = (sys.executable, "-m", "benchmarks.load", running.dialect, str(running.port), str(count), str(watched))
     arguments = (running.token, f"project:{project}") if running.token else ()
     with child(*command, *arguments, core=LOAD_CORE) as process:
         said(process)

@@ -5,8 +5,7 @@
 Every written comment's text ends with `^`, a byte that is nowhere else, so that counting it counts events, however
 they are framed. The first WATCHED listeners look closer: the number and the time before it give order and delay.
 
-Copydesk's pings are answered as they come; with the dialect `copydesk-silent` they are not, and after 35 seconds the
-server gives the listeners up.
+Copydesk's pings are answered as they come.
 
 Prints JSON lines: `{"ready": n}` when all are subscribed; for a line `N` on standard input `{"reached": ...}` once
 every listener has had N events in all. Ends when standard input does.
@@ -24,7 +23,7 @@ import sys
 import time
 from typing import Literal, NoReturn
 
-Dialect = Literal["copydesk", "copydesk-silent", "plain", "greeting", "socketio", "nchan"]
+Dialect = Literal["copydesk", "plain", "greeting", "socketio", "nchan"]
 MARK = b"^"
 NUMBERED = re.compile(rb"(\d+) (\d+)\^")
 PING = b'"push":"ping"'
@@ -32,12 +31,10 @@ PONG_SECONDS = 15.0
 """How often those who are there already say so while others connect."""
 _PATHS = {
     "copydesk": "/api/v1/realtime",
-    "copydesk-silent": "/api/v1/realtime",
     "socketio": "/socket.io/?EIO=4&transport=websocket",
     "nchan": "/sub?id=project",
 }
-_LIVE = b'"push":"live"'
-_READY = {"copydesk": _LIVE, "copydesk-silent": _LIVE, "greeting": b'{"live": true}', "socketio": b'40{"sid"'}
+_READY = {"copydesk": b'"push":"live"', "greeting": b'{"live": true}', "socketio": b'40{"sid"'}
 """What says that a listener is subscribed; for the others the handshake does."""
 
 
@@ -47,7 +44,6 @@ def frame(text: bytes) -> bytes:
     return header + bytes(4) + text
 
 
-COPYDESK = ("copydesk", "copydesk-silent")
 PONG = frame(b'{"op":"pong"}')
 
 
@@ -85,7 +81,7 @@ def connect(dialect: Dialect, port: int, *, token: str, topic: str) -> socket.so
     connection = socket.create_connection(("127.0.0.1", port), timeout=30)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.sendall(handshake(dialect, port))
-    if dialect in COPYDESK:
+    if dialect == "copydesk":
         connection.sendall(frame(json.dumps({"op": "hello", "id": 1, "token": token}).encode()))
         subscribe = {"op": "subscribe", "id": 2, "topic": topic, "snapshot": False}
         connection.sendall(frame(json.dumps(subscribe).encode()))
@@ -203,7 +199,7 @@ def main() -> None:
     for number in range(int(count)):
         connection = connect(dialect, int(port), token=token, topic=topic)
         listeners.append(Listener(connection, watched=number < int(watched)))
-        if dialect in COPYDESK and time.monotonic() > pong_at:
+        if dialect == "copydesk" and time.monotonic() > pong_at:
             # Those who came first must not be taken for dead before the last one is there.
             pong_at = time.monotonic() + PONG_SECONDS
             say_pong(listeners)

@@ -15,10 +15,8 @@ from benchmarks.machine import Meter, forget_peak, peak_bytes, resident_bytes
 from benchmarks.relays import HERE, KINDS, Running, ask, child, said
 
 Figures = dict[str, float]
-SETTLED_SECONDS = 3.0
+SETTLED_SECONDS = 5.0
 """For what connecting left to be done."""
-SILENT_SECONDS = 14.0
-"""With the above, and what passes while others connect, fewer than the 35 after which who is silent is given up."""
 _names = (f"bench-{number}" for number in itertools.count(1))
 
 
@@ -128,16 +126,12 @@ def idle(kind: str, uri: str, *, listeners: int, seconds: float) -> Figures:
             time.sleep(1.0)
             memory = resident_bytes(running.pid)
             alone = _cores(running, seconds)
-            with listening(running, listeners, silent=True):
-                grown = resident_bytes(running.pid) - memory
-                time.sleep(SETTLED_SECONDS)
-                pings = _cores(running, min(seconds, SILENT_SECONDS)) - alone
             with listening(running, listeners):
+                grown = resident_bytes(running.pid) - memory
                 time.sleep(SETTLED_SECONDS)
                 return {
                     "KiB per connection": grown / listeners / 1024,
-                    "cores for pings": pings,
-                    "cores for pings and answers": _cores(running, seconds) - alone,
+                    "cores for pings and their answers": _cores(running, seconds) - alone,
                 }
     finally:
         writer.close()

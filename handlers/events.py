@@ -130,6 +130,7 @@ class EventStreamHandler(OutboxConnection, ApiHandler):
             self._stream,
             max_bytes=lambda: self.runtime.now.max_pending_bytes,
             too_slow=lambda: self.leave(CloseCode.SLOW),
+            stuck=self.connections.stuck,
         )
         self._stream.set_close_callback(self._gone)
         self._outbox.send(f"HTTP/1.1 200 OK\r\n{head}\r\n:\n\n".encode("latin-1"))

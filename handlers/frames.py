@@ -66,7 +66,8 @@ class StrictFrames(WebSocketProtocol13):
         self._fail, self._pace = fail, pace
         self._next_read: Literal["header", "length", "other"] = "other"
         self._failed = False
-        self._text = codecs.getincrementaldecoder("utf-8")()
+        # Made for the first message that comes in fragments; few clients send any.
+        self._text: codecs.IncrementalDecoder | None = None
         self._text_checked = 0
 
     async def _receive_frame(self) -> None:
@@ -108,9 +109,11 @@ class StrictFrames(WebSocketProtocol13):
         buffer: bytearray | None = self._fragmented_message_buffer
         # Tornado's annotation knows of nothing but None.
         if buffer is None or cast("int | None", self._fragmented_message_opcode) != TEXT:
-            self._text.reset()
+            self._text = None
             self._text_checked = 0
             return True
+        if self._text is None:
+            self._text = codecs.getincrementaldecoder("utf-8")()
         try:
             self._text.decode(bytes(buffer[self._text_checked :]))
         except UnicodeDecodeError:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tornado.iostream import IOStream, StreamClosedError
 
-from app.connections import Connections
+from app.connections import Connections, Stuck
 from handlers import straight
 
 CHUNK = 64 * 1024
@@ -32,6 +32,7 @@ class Outbox:
         "_shut",
         "_straight",
         "_stream",
+        "_stuck",
         "_too_slow",
         "_waiters",
     )
@@ -42,10 +43,12 @@ class Outbox:
         *,
         max_bytes: Callable[[], int],
         too_slow: Callable[[], None],
+        stuck: set[Stuck],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`max_bytes` is asked each time, because an admin may change it."""
+        """`max_bytes` is asked each time, because an admin may change it. `stuck`: where this is while bytes wait."""
         self._stream, self._max_bytes, self._too_slow, self._clock = stream, max_bytes, too_slow, clock
+        self._stuck = stuck
         self._straight = self._free = straight.can_take(stream)
         # `_free`: nothing waits, and nothing forbids to go straight to the socket. One question for each frame.
         self._queue: deque[tuple[float, bytes]] | None = None
@@ -65,6 +68,10 @@ class Outbox:
     def blocked_seconds(self) -> float:
         """How long the oldest waiting byte has been waiting."""
         return 0.0 if self._blocked_since is None else self._clock() - self._blocked_since
+
+    def give_up(self) -> None:
+        """It has been waiting for too long."""
+        self._too_slow()
 
     def send(self, data: bytes) -> None:
         """Send now, or as soon as the client reads. Never blocks or raises."""
@@ -92,6 +99,7 @@ class Outbox:
         self._free = False
         self._queue = None
         self._queued_bytes = 0
+        self._stuck.discard(self)
         self._release()
 
     async def room(self) -> bool:
@@ -113,11 +121,13 @@ class Outbox:
             self._in_flight = len(data)
             self._free = False
             self._blocked_since = since
+            self._stuck.add(self)
             written.add_done_callback(self._written)
 
     def _written(self, written: asyncio.Future[None]) -> None:
         self._in_flight = 0
         self._blocked_since = None
+        self._stuck.discard(self)
         if written.cancelled() or written.exception() is not None:
             self.shut()
             return
@@ -154,11 +164,6 @@ class OutboxConnection:
     def pending_bytes(self) -> int:
         """Bytes that wait for the client to read them."""
         return 0 if self._outbox is None else self._outbox.pending_bytes
-
-    @property
-    def blocked_seconds(self) -> float:
-        """How long the oldest of them has been waiting; 0 for a connection that is being closed."""
-        return 0.0 if self._outbox is None or self._closing else self._outbox.blocked_seconds
 
     def put(self, data: bytes) -> None:
         """Send, and count it. Never blocks or raises."""

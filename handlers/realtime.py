@@ -9,7 +9,7 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar
 
 import msgspec
@@ -205,9 +205,13 @@ class RealtimeHandler(OutboxConnection, Handler, WebSocketHandler):
         stream = self.ws_connection.stream if self.ws_connection is not None else None
         if stream is None or stream.closed():  # the peer left while `prepare` waited: `on_close` has been already
             return
+        # Nobody asks for the handshake's headers any more; they would be a tenth of what an idle connection keeps.
+        self.request.headers.clear()
         self._visit = None
         self.set_nodelay(True)
-        self._outbox = Outbox(stream, max_bytes=self._max_pending_bytes, too_slow=self._too_slow)
+        self._outbox = Outbox(
+            stream, max_bytes=self._max_pending_bytes, too_slow=self._too_slow, stuck=self.connections.stuck
+        )
         if self._wrong_subprotocol:
             self.leave(CloseCode.PROTOCOL)
             return
@@ -231,15 +235,20 @@ class RealtimeHandler(OutboxConnection, Handler, WebSocketHandler):
         self.connections.add(self)
         log.debug("socket_opened", connection_id=self.request_id, address=self.address)
 
-    async def on_message(self, message: str | bytes) -> None:
+    def on_message(self, message: str | bytes) -> Awaitable[None] | None:
+        # Tornado makes a task of what is to be awaited, which a pong is not worth.
         self.heard_at = time.monotonic()
         if self._conversation is None or self._closing:
-            return
+            return None
         if isinstance(message, bytes):
             self.leave(CloseCode.BINARY)
-            return
-        await self._conversation.hear(message)
-        self.identity = self._conversation.identity
+            return None
+        hearing = self._conversation.hear(message)
+        return None if hearing is None else self._heard(hearing, self._conversation)
+
+    async def _heard(self, hearing: Awaitable[None], conversation: Conversation) -> None:
+        await hearing
+        self.identity = conversation.identity
 
     def on_close(self) -> None:
         self._closing = True
@@ -254,6 +263,7 @@ class RealtimeHandler(OutboxConnection, Handler, WebSocketHandler):
         log.debug("socket_closed", connection_id=self.request_id, code=self.close_code)
 
     def _expect_hello(self) -> None:
+        self._hello_timer = None
         if self._conversation is not None and self._conversation.identity is None and not self._closing:
             self._conversation.close(
                 CloseCode.UNAUTHENTICATED, errors.Unauthenticated(f"No hello within {HELLO_SECONDS} seconds.")

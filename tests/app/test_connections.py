@@ -45,7 +45,6 @@ class Client:
         self.id, self.address = id, address
         self.identity: Identity | None = None if user is None else identity(user)
         self.heard_at = 0.0
-        self.blocked_seconds = 0.0
         self.all_live = True
         self.sent: list[dict[str, Any]] = []
         self.left: list[CloseCode] = []
@@ -55,6 +54,16 @@ class Client:
 
     def leave(self, code: CloseCode) -> None:
         self.left.append(code)
+
+
+class Waiting:
+    """Bytes that somebody does not read."""
+
+    def __init__(self, blocked_seconds: float) -> None:
+        self.blocked_seconds, self.given_up = blocked_seconds, False
+
+    def give_up(self) -> None:
+        self.given_up = True
 
 
 class Register:
@@ -179,6 +188,17 @@ def test_silence_ends_a_connection_within_a_second_of_its_time() -> None:
     assert [client.left for client in clients] == [[CloseCode.NO_PONG]] * 5
 
 
+def test_who_is_gone_is_looked_for_no_more() -> None:
+    register = Register()
+    clients = [Client(str(number)) for number in range(5)]
+    register.add(*clients)
+    register.run(10)
+    for client in clients:
+        register.connections.remove(client)
+    register.run(20)
+    assert [client.left for client in clients] == [[]] * 5
+
+
 def test_who_is_heard_stays() -> None:
     register = Register()
     client = Client("1")
@@ -191,11 +211,10 @@ def test_who_is_heard_stays() -> None:
 
 def test_who_does_not_read_for_too_long_is_slow() -> None:
     register = Register()
-    slow, fast = Client("1"), Client("2")
-    register.add(slow, fast)
-    slow.blocked_seconds = 31
+    slow, slower = Waiting(30.0), Waiting(30.1)
+    register.connections.stuck |= {slow, slower}
     register.run(1)
-    assert (slow.left, fast.left) == ([CloseCode.SLOW], [])
+    assert (slow.given_up, slower.given_up) == (False, True)
 
 
 def test_only_those_concerned_are_closed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tornado.ioloop import IOLoop
@@ -27,7 +28,10 @@ class Wire:
             end.setblocking(False)
         self.stream, self.client = IOStream(ours), theirs
         self.now, self.given_up = 0.0, 0
-        self.outbox = Outbox(self.stream, max_bytes=lambda: MAX, too_slow=self._give_up, clock=lambda: self.now)
+        self.stuck: set[Any] = set()
+        self.outbox = Outbox(
+            self.stream, max_bytes=lambda: MAX, too_slow=self._give_up, stuck=self.stuck, clock=lambda: self.now
+        )
 
     def _give_up(self) -> None:
         self.given_up += 1
@@ -96,6 +100,7 @@ async def test_time_counts_from_the_oldest_byte_that_waits(wire: Wire) -> None:
     wire.now = 10.0
     wire.outbox.send(BLOCK)
     assert wire.outbox.blocked_seconds == 10.0
+    assert wire.stuck == {wire.outbox}
     wire.now = 15.0
     while wire.outbox.pending_bytes > len(BLOCK):
         await wire.read(1000)
@@ -104,6 +109,15 @@ async def test_time_counts_from_the_oldest_byte_that_waits(wire: Wire) -> None:
     while wire.outbox.pending_bytes:
         await wire.read(1000)
     assert wire.outbox.blocked_seconds == 0.0
+    assert wire.stuck == set()
+
+
+async def test_who_is_given_up_waits_no_more(wire: Wire) -> None:
+    wire.outbox.send(BLOCK)
+    wire.outbox.give_up()
+    assert wire.given_up == 1
+    wire.outbox.shut()
+    assert wire.stuck == set()
 
 
 async def test_room_is_there_once_little_waits(wire: Wire) -> None:
