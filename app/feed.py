@@ -48,7 +48,7 @@ PIPELINE: list[dict[str, Any]] = [
 IMAGES = {"full_document": "whenAvailable", "full_document_before_change": "whenAvailable"}
 KEYS = {
     "$project": {
-        **dict.fromkeys(("operationType", "ns", "to", "documentKey", "clusterTime", "wallTime"), 1),
+        **dict.fromkeys(("operationType", "ns", "to", "documentKey", "clusterTime", "wallTime", "txnNumber"), 1),
         "updateDescription.updatedFields.project_id": 1,
     }
 }

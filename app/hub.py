@@ -130,7 +130,7 @@ class Hub:
         self.position = Position(0, 0)
         """Everything up to here was published."""
         self.settled = (0, 0)
-        """Nothing more will be published of this clusterTime or an earlier one."""
+        """Nothing more about a project will be published of this clusterTime or an earlier one."""
         self.deliveries = 0
         """Events sent, counted once per listener."""
 
@@ -359,7 +359,7 @@ class Hub:
             self._passing.add(time, callback)
 
     def settle(self, time: tuple[int, int]) -> None:
-        """The feed has brought all there is up to and of this clusterTime."""
+        """The feed has brought all there is about projects up to and of this clusterTime."""
         if time > self.settled:
             self.settled = time
             self._settling.reach(time)

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
+from pymongo.errors import PyMongoError
 
 from app.changes import Change
 from app.history import History
@@ -27,7 +28,7 @@ from models.page import PageRequest
 class Kept:
     """What is the same for everybody, or the place for it while it is read."""
 
-    __slots__ = ("beginnings", "body", "done", "since", "took_seconds")
+    __slots__ = ("beginnings", "body", "done", "since", "time", "took_seconds")
 
     def __init__(self, since: tuple[int, int], beginnings: int) -> None:
         self.since, self.beginnings = since, beginnings
@@ -35,6 +36,8 @@ class Kept:
         anew."""
         self.body = b""
         """A JSON object. Empty while it is read, and where it is not to be kept."""
+        self.time = (0, 0)
+        """The clusterTime of the snapshot."""
         self.took_seconds = 0.0
         self.done = asyncio.Event()
 
@@ -60,11 +63,15 @@ class Overviews:
             if kept is None:
                 break
             await kept.done.wait()
-            unread, moment = await self._store.unread(project_id, user_id)
+            try:
+                unread, moment = await self._store.unread(project_id, user_id)
+            except PyMongoError:
+                break  # the driver tries again what is read in whole
             if await self._is_good(project_id, kept, moment):
-                self._kept.move_to_end(project_id)
                 self._metrics.overviews.labels("kept").inc()
                 return kept.body, unread
+            if self._kept.get(project_id) is kept:
+                break  # the news is late
         return await self._read(project_id, items, user_id)
 
     def follow(self, changes: Sequence[Change]) -> None:
@@ -87,6 +94,7 @@ class Overviews:
         try:
             moment = await self._store.read(project_id, items, user_id=user_id)
             body = msgspec.json.encode(moment.contents)
+            kept.time = moment.time
             kept.took_seconds = time.monotonic() - begun
             # A snapshot may be older than what was published: then nobody tells of what lies between.
             if self._kept.get(project_id) is kept and moment.time >= kept.since:
@@ -101,8 +109,10 @@ class Overviews:
 
     async def _is_good(self, project_id: str, kept: Kept, moment: tuple[int, int]) -> bool:
         """Whether what is kept holds then. Waits for the news of that no longer than reading anew would take."""
-        if not kept.body:
+        if not kept.body or kept.beginnings != self._history.beginnings:
             return False
+        if moment <= kept.time:
+            return True
         if self._hub.settled < moment:
             settled = asyncio.Event()
             forget = self._hub.when_settled(moment, settled.set)
@@ -113,7 +123,10 @@ class Overviews:
                 return False
             finally:
                 forget()
-        return self._kept.get(project_id) is kept and kept.beginnings == self._history.beginnings
+        if self._kept.get(project_id) is not kept:
+            return False
+        self._kept.move_to_end(project_id)
+        return kept.beginnings == self._history.beginnings
 
     def _drop(self, project_id: str) -> None:
         kept = self._kept.pop(project_id, None)

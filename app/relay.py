@@ -31,6 +31,8 @@ from models.fields import Report, stamp, utc_now
 
 log = structlog.get_logger("copydesk.relay")
 
+CONTENTS = ("projects", "items", "comments")
+"""The collections that projects are shown from."""
 SLICE = 250
 """Changes worked off before other work of the event loop gets its turn."""
 
@@ -122,9 +124,10 @@ class Relay:
         changes = []
         for document in documents:
             position = self._next_position(document)
-            current = await self._look_up(document) if needs_lookup(document) else None
+            current, failed = await self._look_up(document) if needs_lookup(document) else (None, False)
             changes.append(self._read(document, position, current))
             change = changes[-1]
+            change.lost |= failed
             self._metrics.events_in.labels(change.collection, change.operation).inc()
             if change.problem is not None:
                 self._report(change.collection, document["documentKey"]["_id"], change.problem)
@@ -187,13 +190,17 @@ class Relay:
         self._position = following(self._position, (document["clusterTime"].time, document["clusterTime"].inc))
         return self._position
 
-    async def _look_up(self, document: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """The document as it is now, or as if it were gone: then everyone is told to read again, true in any case."""
+    async def _look_up(self, document: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, bool]:
+        """The document as it is now, and whether that could not be told: then everyone has to read again."""
         try:
-            return await look_up(self._database, document)
-        except (PyMongoError, BSONError) as error:
+            return await look_up(self._database, document), False
+        except BSONError as error:
+            # It cannot be read as it is stored, and so fits no shape: for callers it is not there.
             log.warning("look_up_failed", detail=str(error)[:300])
-            return None
+            return None, False
+        except PyMongoError as error:
+            log.warning("look_up_failed", detail=str(error)[:300])
+            return None, True
 
     def _follow(self, change: Change) -> None:
         """What the process believes is put right before anyone hears of the change."""
@@ -225,6 +232,11 @@ class Relay:
 
 
 def _settled_by(document: Mapping[str, Any]) -> tuple[int, int]:
-    """The clusterTime of which nothing more comes after this change: those of one transaction share theirs."""
+    """The clusterTime of which nothing more comes after this change that is shown in a project.
+
+    The changes of a transaction share theirs. So may those of one `deleteMany` or `insertMany` from MongoDB 7 on; they
+    are of one collection and do not tell that they belong together.
+    """
     time = document["clusterTime"]
-    return time.time, time.inc - ("txnNumber" in document)
+    together = document["operationType"] in ("insert", "delete") and document["ns"]["coll"] in CONTENTS
+    return time.time, time.inc - ("txnNumber" in document or together)

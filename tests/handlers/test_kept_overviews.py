@@ -77,6 +77,10 @@ class Foreign:
             lambda: items.delete_one(some_item, session=session),
             lambda: comments.update_one(some_comment, {"$set": {"body": f"edit {self.made}"}}, session=session),
             lambda: comments.delete_one(some_comment, session=session),
+            lambda: items.insert_many(
+                [foreign_item(f"i{self.made}-{n}", project) for n, project in enumerate(self.projects)], session=session
+            ),
+            lambda: comments.delete_many({"_id": {"$regex": f"{dice.randrange(10)}$"}}, session=session),
             lambda: self.database["projects"].update_one(
                 {"_id": project}, {"$set": {"name": f"Name {self.made}"}}, session=session
             ),

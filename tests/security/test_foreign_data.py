@@ -21,11 +21,11 @@ from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 from pymongo import WriteConcern
 from pymongo.database import Database as PlainDatabase
-from pymongo.errors import WriteError
+from pymongo.errors import AutoReconnect, WriteError
 from structlog.testing import capture_logs
 from tornado.httpclient import AsyncHTTPClient
 
-from app import asyncapi, openapi
+from app import asyncapi, openapi, relay
 from app.changes import Change
 from app.record import Record
 from app.relay import Relay
@@ -225,6 +225,23 @@ async def test_what_others_write_badly_breaks_nothing(
         assert not editor.closed.done()
     assert [entry for entry in logged if entry["log_level"] in ("error", "critical") or "exc_info" in entry] == []
     assert any(entry["event"] == "malformed_document" for entry in logged)
+
+
+async def test_a_document_that_cannot_be_looked_up_costs_a_reset_and_is_not_taken_for_gone(
+    copydesk: Copydesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look_up(_database: Any, _document: Any) -> None:
+        raise AutoReconnect("planted")
+
+    project = await copydesk.project()
+    bob = await copydesk.editor("bob")
+    await bob.subscribe(f"project:{project}")
+    # As where the stream brings an insert without its document, because that is too large for it.
+    monkeypatch.setattr(relay, "needs_lookup", lambda document: document["ns"]["coll"] == "comments")
+    monkeypatch.setattr(relay, "look_up", look_up)
+    made = await copydesk.call("POST", f"/projects/{project}/comments", {"body": "Hello"})
+    assert (await bob.next_push("reset", f"project:{project}"))["reason"] == "image_missing"
+    await bob.until(lambda: made["id"] in bob.stores[f"project:{project}"].of("comment"))
 
 
 @pytest.mark.parametrize("event", ["change_not_told", "change_not_followed"])
