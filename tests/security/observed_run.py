@@ -13,6 +13,7 @@ import runpy
 import signal
 import sys
 from collections import Counter
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,10 @@ def plant(faults: set[str]) -> None:
         if "events" not in faults or b'"events"' not in data or frames % 5:
             sent(self, data)
 
-    async def hear(self: Conversation, message: str) -> None:
+    def hear(self: Conversation, message: str) -> Awaitable[None] | None:
         if "exceptions" in faults and "fuzz" in message:
             raise RuntimeError("planted")
-        await heard(self, message)
+        return heard(self, message)
 
     RealtimeHandler.on_close, Outbox.send, Conversation.hear = on_close, send, hear  # type: ignore[method-assign]
 
