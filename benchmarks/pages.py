@@ -71,7 +71,10 @@ def main() -> int:
     parser.add_argument("--only", help="pages whose name begins so")
     arguments = parser.parse_args()
     sizes = arguments.items or [500, 5000]
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    program = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"))),
+        None,
+    )
     if program is None:
         print("This needs Chromium: apt-get install chromium", file=sys.stderr)
         return 1

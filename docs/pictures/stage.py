@@ -125,7 +125,10 @@ def stage() -> Iterator[Stage]:
 
 def chromium(playwright: Playwright, folder: Path) -> Browser:
     """The system's Chromium, with a font as readers have."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    program = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"))),
+        None,
+    )
     if program is None:
         raise RuntimeError("Pictures need Chromium: apt-get install chromium")
     _fetch_fonts()
