@@ -137,11 +137,16 @@ class Worker:
                 await self._rest()
                 continue
             self._news.clear()
-            while self._queue and self._lease.held and not self._stopping:
-                changes = [self._queue.popleft() for _ in range(min(len(self._queue), LOT))]
+            changes = [self._queue.popleft() for _ in range(min(len(self._queue), LOT))]
+            if changes:
                 await self._work_off(changes)
-                await self._notifications.tick()
-            if self._gap:
+            await self._notifications.tick()
+            if self._queue:
+                # What came meanwhile waits for its round, unless that would be a full one.
+                self._news.set()
+                if len(self._queue) >= LOT:
+                    continue
+            elif self._gap:
                 await self._save(self._done)
                 return
             await asyncio.sleep(self._pace.take())

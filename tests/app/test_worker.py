@@ -21,6 +21,7 @@ from app.lease import Lease
 from app.metrics import Metrics
 from app.position import Position, following
 from app.worker import (
+    LOT,
     REPEAT_SECONDS,
     ROUNDS_AHEAD_SECONDS,
     ROUNDS_PER_SECOND,
@@ -498,3 +499,70 @@ async def test_changes_that_come_alone_are_worked_off_at_once_and_a_steady_strea
         now += 0.01 + waits[-1]
     assert waits[:5] == [0.0] * 5
     assert waits[10:] == pytest.approx([1 / ROUNDS_PER_SECOND - 0.01] * 10)
+
+
+def changes_of_nobody(count: int) -> list[Change]:
+    return [Change(collection="items", operation="update", id="i", position=Position(1, 1), at="")] * count
+
+
+@asynccontextmanager
+async def rounds_of(worker: Worker, each: Callable[[int], None]) -> AsyncIterator[None]:
+    """A worker that holds the lease and has nothing to write; `each` is told of every round's number of changes."""
+
+    async def round_of(changes: list[Change]) -> None:
+        each(len(changes))
+        await asyncio.sleep(0)
+
+    worker._work_off = round_of  # type: ignore[method-assign,assignment]  # only how often it is called counts here
+    tasks = [asyncio.ensure_future(worker._lease.run()), asyncio.ensure_future(worker.run())]
+    worker._relay.positioned.set()
+    try:
+        async with asyncio.timeout(20):
+            while not worker._collecting:  # noqa: ASYNC110 - nobody is told of it
+                await asyncio.sleep(0.01)
+        yield
+    finally:
+        worker.stop()
+        await asyncio.gather(*tasks)
+
+
+async def test_what_arrives_during_a_round_waits_for_the_next(database: Any) -> None:
+    """Otherwise a stream that is just faster than the rounds would be worked off change by change, each in a round."""
+    await begin(database)
+    rounds: list[int] = []
+    worker = make(database, Relay(), "one")
+
+    def and_another(count: int) -> None:
+        rounds.append(count)
+        worker._observe(changes_of_nobody(1))
+
+    loop = asyncio.get_running_loop()
+    async with rounds_of(worker, and_another):
+        begun = loop.time()
+        worker._observe(changes_of_nobody(1))
+        await asyncio.sleep(1.0)
+        allowed = ROUNDS_PER_SECOND * (ROUNDS_AHEAD_SECONDS + loop.time() - begun) + 2
+        made = len(rounds)
+    assert 5 < made <= allowed
+
+
+async def test_full_rounds_follow_one_another_at_once(database: Any) -> None:
+    await begin(database)
+    rounds: list[int] = []
+    waiting: list[int] = []
+    worker = make(database, Relay(), "one")
+
+    class Told(Pace):
+        """Told when a round may be waited for."""
+
+        def take(self, steps: int = 1) -> float:
+            waiting.append(len(worker._queue))
+            return 0.0
+
+    worker._pace = Told(1)
+    async with rounds_of(worker, rounds.append), asyncio.timeout(20):
+        worker._observe(changes_of_nobody(7 * LOT + 1))
+        while sum(rounds) < 7 * LOT + 1:  # noqa: ASYNC110 - counts what tells nobody
+            await asyncio.sleep(0.01)
+    assert rounds == [*[LOT] * 7, 1]
+    assert max(waiting) < LOT
