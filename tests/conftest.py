@@ -28,7 +28,7 @@ from tests.watched_loop import watched_loop
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every async test runs in the watched loop, whether it asks for one or not. The longest files begin first."""
-    items.sort(key=lambda item: not any(folder in item.path.parts for folder in ("ledger", "real")))
+    items.sort(key=lambda item: not any(folder in item.path.parts for folder in ("ledger", "real", "security")))
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "io_loop")
