@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -52,7 +52,10 @@ def listening(running: Running, count: int, *, watched: int = 10, project: str =
 
 
 class Writer:
-    """Writes comments straight into MongoDB, as a CMS does."""
+    """Writes comments straight into MongoDB, as a CMS does, or as the relay wants it."""
+
+    save: Callable[[dict[str, Any]], None] | None = None
+    """What writes a comment instead."""
 
     def __init__(self, uri: str, database: str) -> None:
         self._client: MongoClient[dict[str, Any]] = MongoClient(uri)
@@ -74,7 +77,10 @@ class Writer:
 
     def one(self) -> None:
         """One more comment, committed."""
-        self.comments.insert_one(self._next())
+        if self.save is not None:
+            self.save(self._next())
+        else:
+            self.comments.insert_one(self._next())
         self.written += 1
 
     def elsewhere(self, project: str) -> None:
@@ -83,8 +89,13 @@ class Writer:
 
     def many(self, count: int) -> None:
         """An import."""
-        for begin in range(0, count, 1000):
-            self.comments.insert_many([self._next() for _ in range(begin, min(begin + 1000, count))])
+        if self.save is not None:
+            # Several at once would come in any order.
+            for _ in range(count):
+                self.save(self._next())
+        else:
+            for begin in range(0, count, 1000):
+                self.comments.insert_many([self._next() for _ in range(begin, min(begin + 1000, count))])
         self.written += count
 
     def edit_all(self) -> None:

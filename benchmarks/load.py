@@ -5,7 +5,7 @@
 Every written comment's text ends with `^`, a byte that is nowhere else, so that counting it counts events, however
 they are framed. The first WATCHED listeners look closer: the number and the time before it give order and delay.
 
-Copydesk's pings are answered as they come.
+Pings are answered as they come.
 
 Prints JSON lines: `{"ready": n}` when all are subscribed; for a line `N` on standard input `{"reached": ...}` once
 every listener has had N events in all. Ends when standard input does.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 import selectors
@@ -23,18 +24,22 @@ import sys
 import time
 from typing import Literal, NoReturn
 
-Dialect = Literal["copydesk", "plain", "greeting", "socketio", "nchan"]
+Dialect = Literal["copydesk", "plain", "greeting", "socketio", "nchan", "livequery"]
 MARK = b"^"
 NUMBERED = re.compile(rb"(\d+) (\d+)\^")
-PING = b'"push":"ping"'
-PONG_SECONDS = 15.0
-"""How often those who are there already say so while others connect."""
+PONG_SECONDS = {"copydesk": 15.0, "livequery": 5.0}
+"""How often those who are there already say so while others connect, where they would be taken for dead."""
 _PATHS = {
     "copydesk": "/api/v1/realtime",
     "socketio": "/socket.io/?EIO=4&transport=websocket",
     "nchan": "/sub?id=project",
 }
-_READY = {"copydesk": b'"push":"live"', "greeting": b'{"live": true}', "socketio": b'40{"sid"'}
+_READY = {
+    "copydesk": b'"push":"live"',
+    "greeting": b'{"live": true}',
+    "socketio": b'40{"sid"',
+    "livequery": b'"op":"subscribed"',
+}
 """What says that a listener is subscribed; for the others the handshake does."""
 
 
@@ -44,7 +49,15 @@ def frame(text: bytes) -> bytes:
     return header + bytes(4) + text
 
 
-PONG = frame(b'{"op":"pong"}')
+_PINGS = {
+    "copydesk": (b'"push":"ping"', frame(b'{"op":"pong"}')),
+    "socketio": (b"\x81\x012", frame(b"3")),
+    "livequery": (b"\x89\x00", b"\x8a\x80" + bytes(4)),
+}
+"""What asks whether a listener is there, nowhere part of an event, and its answer; LiveQuery's is a frame of its own.
+
+Others do not ask.
+"""
 
 
 class Listener:
@@ -85,6 +98,8 @@ def connect(dialect: Dialect, port: int, *, token: str, topic: str) -> socket.so
         connection.sendall(frame(json.dumps({"op": "hello", "id": 1, "token": token}).encode()))
         subscribe = {"op": "subscribe", "id": 2, "topic": topic, "snapshot": False}
         connection.sendall(frame(json.dumps(subscribe).encode()))
+    if dialect == "livequery":
+        connection.sendall(frame(json.dumps({"op": "connect", "applicationId": token}).encode()))
     data = b""
     wanted = _READY.get(dialect, b"\r\n\r\n")
     asked = False
@@ -96,6 +111,10 @@ def connect(dialect: Dialect, port: int, *, token: str, topic: str) -> socket.so
         if dialect == "socketio" and not asked and b'"pingInterval"' in data:
             asked = True
             connection.sendall(frame(b"40"))
+        elif dialect == "livequery" and not asked and b'"op":"connected"' in data:
+            asked = True
+            query = {"className": "Comment", "where": {"project_id": topic.removeprefix("project:")}}
+            connection.sendall(frame(json.dumps({"op": "subscribe", "requestId": 1, "query": query}).encode()))
     connection.setblocking(False)
     return connection
 
@@ -114,17 +133,18 @@ def newest_position(port: int, *, token: str, topic: str) -> str:
         return found[1].decode()
 
 
-def say_pong(listeners: list[Listener]) -> None:
+def say_pong(dialect: Dialect, listeners: list[Listener]) -> None:
     """Say that everyone is still there."""
+    _, pong = _PINGS[dialect]
     for listener in listeners:
-        listener.socket.send(PONG)
+        listener.socket.send(pong)
 
 
 class Load:
     """All listeners."""
 
     def __init__(self, dialect: Dialect, listeners: list[Listener]) -> None:
-        self._dialect, self._listeners = dialect, listeners
+        self._listeners, (self._ping, self._pong) = listeners, _PINGS.get(dialect, (b"", b""))
         self._selector = selectors.EpollSelector()
         for listener in listeners:
             self._selector.register(listener.socket, selectors.EVENT_READ, listener)
@@ -161,10 +181,8 @@ class Load:
         self._reads += 1
         if listener.arrived is not None:
             listener.look(bytes(buffer[:size]))
-        if self._dialect == "copydesk" and buffer.find(PING, 0, size) >= 0:
-            listener.socket.send(PONG)
-        elif self._dialect == "socketio" and size == 3 and buffer[:3] == b"\x81\x012":
-            listener.socket.send(frame(b"3"))
+        if self._ping and buffer.find(self._ping, 0, size) >= 0:
+            listener.socket.send(self._pong)
 
     def _closed(self, listener: Listener) -> NoReturn:
         """A listener that the server gave up makes the run worthless."""
@@ -195,14 +213,15 @@ def main() -> None:
     dialect, port, count, watched, *rest = sys.argv[1:]
     token, topic = rest or ("", "")
     listeners: list[Listener] = []
-    pong_at = time.monotonic() + PONG_SECONDS
+    pong_seconds = PONG_SECONDS.get(dialect, math.inf)
+    pong_at = time.monotonic() + pong_seconds
     for number in range(int(count)):
         connection = connect(dialect, int(port), token=token, topic=topic)
         listeners.append(Listener(connection, watched=number < int(watched)))
-        if dialect == "copydesk" and time.monotonic() > pong_at:
+        if time.monotonic() > pong_at:
             # Those who came first must not be taken for dead before the last one is there.
-            pong_at = time.monotonic() + PONG_SECONDS
-            say_pong(listeners)
+            pong_at = time.monotonic() + pong_seconds
+            say_pong(dialect, listeners)
     print(json.dumps({"ready": len(listeners)}), flush=True)
     Load(dialect, listeners).run()
 

@@ -17,11 +17,12 @@ from benchmarks.machine import ROOT
 
 FIGURES = Path(__file__).with_name("by-listeners.json")
 PICTURE = ROOT / "docs" / "img" / "speed.svg"
-COLOURS = ("#1f7fd1", "#d1701f", "#2c9c4b", "#b04fc4", "#c94a4a")
+COLOURS = ("#1f7fd1", "#d1701f", "#2c9c4b", "#b04fc4", "#c94a4a", "#1a8f94", "#8f7d1a")
 """Each with a contrast of at least 3 to white and to the dark page of the code host."""
 GREY = "#7a828c"
 WIDTH, HEIGHT, LEFT, TOP, PANEL, GAP = 900, 400, 70, 60, 330, 120
 BOTTOM = HEIGHT - 90
+NAMES_IN_A_ROW = 5
 
 Series = Mapping[str, Mapping[int, float]]
 
@@ -82,9 +83,11 @@ def picture(figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
         *panel(LEFT + PANEL + GAP, "Milliseconds to the last listener (median)", of("last listener p50 ms")),
     ]
     for number, (colour, name) in enumerate(zip(COLOURS, figures, strict=False)):
-        left = LEFT + number * 165
-        parts.append(f'<circle cx="{left}" cy="{HEIGHT - 20}" r="5" fill="{colour}"/>')
-        parts.append(f'<text x="{left + 11}" y="{HEIGHT - 16}">{escape(name.removesuffix(", one stream"))}</text>')
+        row, place = divmod(number, NAMES_IN_A_ROW)
+        rows_below = (len(figures) - 1) // NAMES_IN_A_ROW - row
+        left, middle = LEFT + place * 165, HEIGHT - 20 - 20 * rows_below
+        parts.append(f'<circle cx="{left}" cy="{middle}" r="5" fill="{colour}"/>')
+        parts.append(f'<text x="{left + 11}" y="{middle + 4}">{escape(name.removesuffix(", one stream"))}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 

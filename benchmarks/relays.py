@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import platform
 import secrets
 import socket
 import subprocess
@@ -13,8 +15,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,9 @@ HERE = Path(__file__).resolve().parent / "peers"
 CACHE = Path.home() / ".cache" / "copydesk-benchmarks"
 """Peers are installed there, outside the repository, once."""
 NPM_PACKAGES = ("mongodb@6", "ws@8", "socket.io@4")
+PARSE_PACKAGES = ("parse-server@9",)
+"""9 runs on Node 20, 22 and 24. Its own folder, for it brings other versions of what the relays above have."""
+PIP_PACKAGES = ("python-socketio~=5.0", "aiohttp~=3.0", "pymongo~=4.0")
 NCHAN = "libnginx-mod-nchan"
 SECRET = secrets.token_hex(32)
 MANY = "1000000"
@@ -60,6 +66,8 @@ class Running:
     pids: tuple[int, ...]
     """All that its user has to run for it, apart from MongoDB."""
     token: str = ""
+    save: Callable[[dict[str, Any]], None] | None = None
+    """Writes a comment, where the relay hears of nothing that was not saved through it."""
 
     @property
     def pid(self) -> int:
@@ -191,12 +199,24 @@ def tornado_per_socket(uri: str, database: str) -> Iterator[Running]:
 
 
 @contextmanager
-def _node(name: str, dialect: Dialect, script: str, uri: str, database: str) -> Iterator[Running]:
+def python_socketio(uri: str, database: str) -> Iterator[Running]:
+    """python-socketio with aiohttp, which its documentation shows and which it takes where nothing else is said."""
+    python = CACHE / "python-socketio" / "bin" / "python"
+    with child(str(python), str(HERE / "python_socketio_relay.py"), uri, database) as process:
+        yield Running("python-socketio", "socketio", int(said(process)), (process.pid,))
+
+
+@contextmanager
+def _node(name: str, dialect: Dialect, script: str, *arguments: str, folder: Path = CACHE) -> Iterator[Running]:
     # Modules are looked up beside the script, so it has to stand where they are.
-    placed = CACHE / script
+    placed = folder / script
     placed.write_text((HERE / script).read_text())
-    with child("node", str(placed), uri, database) as process:
-        yield Running(name, dialect, int(said(process)), (process.pid,))
+    with child("node", str(placed), *arguments) as process:
+        line = said(process)
+        while not line.isdigit():
+            # Parse first says what its next version will do in another way.
+            line = said(process)
+        yield Running(name, dialect, int(line), (process.pid,))
 
 
 @contextmanager
@@ -211,6 +231,33 @@ def socketio(uri: str, database: str) -> Iterator[Running]:
     """Node with Socket.IO."""
     with _node("Socket.IO", "socketio", "socketio_relay.mjs", uri, database) as running:
         yield running
+
+
+@contextmanager
+def parse(uri: str, database: str) -> Iterator[Running]:
+    """Parse Server with LiveQuery, which is told by Parse's own saving: what that costs is part of what it costs."""
+    port, application = free_port(), "bench"
+    arguments = (uri, database, str(port), application, SECRET)
+    with (
+        _node("Parse Server LiveQuery", "livequery", "parse_relay.mjs", *arguments, folder=CACHE / "parse") as running,
+        closing(http.client.HTTPConnection("127.0.0.1", port)) as connection,
+    ):
+        yield replace(running, token=application, save=partial(_save_in_parse, connection, application))
+
+
+def _save_in_parse(connection: http.client.HTTPConnection, application: str, document: dict[str, Any]) -> None:
+    """As the server of a CMS does: with the master key. The id and the time of making are given by Parse."""
+    headers = {
+        "X-Parse-Application-Id": application,
+        "X-Parse-Master-Key": SECRET,
+        "Content-Type": "application/json",
+    }
+    fields = {name: value for name, value in document.items() if name not in ("_id", "created_at")}
+    connection.request("POST", "/parse/classes/Comment", json.dumps(fields).encode(), headers)
+    response = connection.getresponse()
+    answer = response.read()
+    if response.status != http.client.CREATED:
+        raise RuntimeError(f"Parse did not save a comment: {response.status} {answer[:500]!r}")
 
 
 @contextmanager
@@ -241,7 +288,9 @@ KINDS = {
     "tornado": Kind("Tornado + Motor, one stream", tornado_shared),
     "ws": Kind("Node ws", node_ws),
     "socketio": Kind("Socket.IO", socketio),
+    "python-socketio": Kind("python-socketio", python_socketio),
     "nchan": Kind("nginx/nchan + bridge", nchan),
+    "parse": Kind("Parse Server LiveQuery", parse),
     "tornado-per-socket": Kind("Tornado + Motor, one stream per socket", tornado_per_socket),
 }
 
@@ -270,26 +319,59 @@ def _until(condition: Callable[[], bool], what: str) -> None:
 def install() -> dict[str, str]:
     """Fetch what is not in the cache yet. What each is called and in which version; an absent one says why."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    return {**_install_node(), **_install_nchan()}
+    return {**_install_node(), **_install_python_socketio(), **_install_nchan(), **_install_parse()}
 
 
 def _install_node() -> dict[str, str]:
     try:
-        if not all((CACHE / "node_modules" / name.partition("@")[0]).is_dir() for name in NPM_PACKAGES):
-            _run("npm", "install", "--no-fund", "--no-audit", "--prefix", str(CACHE), *NPM_PACKAGES)
-        node = _run("node", "--version").lstrip("v")
-    except (OSError, subprocess.CalledProcessError) as problem:
+        node = _install_npm(CACHE, NPM_PACKAGES)
+    except (OSError, subprocess.SubprocessError) as problem:
         return {"ws": f"absent: {problem}", "socketio": f"absent: {problem}"}
-    has = {name: _npm_version(name) for name in ("ws", "socket.io", "mongodb")}
+    has = {name: _npm_version(CACHE, name) for name in ("ws", "socket.io", "mongodb")}
     return {
         "ws": f"ws {has['ws']}, mongodb {has['mongodb']}, Node {node}",
         "socketio": f"Socket.IO {has['socket.io']}, mongodb {has['mongodb']}, Node {node}",
     }
 
 
-def _npm_version(name: str) -> str:
-    manifest: dict[str, str] = json.loads((CACHE / "node_modules" / name / "package.json").read_text())
+def _install_parse() -> dict[str, str]:
+    folder = CACHE / "parse"
+    try:
+        folder.mkdir(exist_ok=True)
+        node = _install_npm(folder, PARSE_PACKAGES)
+    except (OSError, subprocess.SubprocessError) as problem:
+        return {"parse": f"absent: {problem}"}
+    has = {name: _npm_version(folder, name) for name in ("parse-server", "mongodb", "ws")}
+    return {"parse": f"Parse Server {has['parse-server']}, mongodb {has['mongodb']}, ws {has['ws']}, Node {node}"}
+
+
+def _install_npm(folder: Path, packages: tuple[str, ...]) -> str:
+    """Packages that are not there yet; returns Node's version, which each of them has to support."""
+    if not all((folder / "node_modules" / name.partition("@")[0]).is_dir() for name in packages):
+        _run("npm", "install", "--engine-strict", "--no-fund", "--no-audit", "--prefix", str(folder), *packages)
+    return _run("node", "--version").lstrip("v")
+
+
+def _npm_version(folder: Path, name: str) -> str:
+    manifest: dict[str, str] = json.loads((folder / "node_modules" / name / "package.json").read_text())
     return manifest["version"]
+
+
+def _install_python_socketio() -> dict[str, str]:
+    """In an environment of its own: the project's has no use for it."""
+    folder = CACHE / "python-socketio"
+    python = str(folder / "bin" / "python")
+    try:
+        if not (folder / "version").exists():
+            _run(sys.executable, "-m", "venv", "--clear", str(folder))
+            _run(python, "-m", "pip", "install", "--quiet", *PIP_PACKAGES)
+            listed = json.loads(_run(python, "-m", "pip", "list", "--format", "json"))
+            has = {package["name"]: package["version"] for package in listed}
+            versions = ", ".join(f"{name} {has[name]}" for name in ("python-socketio", "aiohttp", "pymongo"))
+            (folder / "version").write_text(f"{versions}, Python {platform.python_version()}")
+    except (OSError, subprocess.SubprocessError) as problem:
+        return {"python-socketio": f"absent: {problem}"}
+    return {"python-socketio": (folder / "version").read_text()}
 
 
 def _install_nchan() -> dict[str, str]:
@@ -303,7 +385,7 @@ def _install_nchan() -> dict[str, str]:
             _run("dpkg-deb", "-x", str(package), str(folder))
             (folder / "version").write_text(_run("dpkg-deb", "-f", str(package), "Version"))
         nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr.strip()
-    except (OSError, subprocess.CalledProcessError, StopIteration) as problem:
+    except (OSError, subprocess.SubprocessError, StopIteration) as problem:
         return {"nchan": f"absent: {problem}"}
     return {"nchan": f"nchan {(folder / 'version').read_text().strip()}, {nginx}"}
 

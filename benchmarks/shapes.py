@@ -33,6 +33,7 @@ def stage(kind: str, uri: str, listeners: int, *, watched: int = 10) -> Iterator
     try:
         writer.project()
         with KINDS[kind].start(uri, name) as running, listening(running, listeners, watched=watched) as heard:
+            writer.save = running.save
             writer.one()
             heard.await_all(1)
             yield running, heard, writer

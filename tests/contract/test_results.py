@@ -7,9 +7,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks.__main__ import SHAPES
+from benchmarks.__main__ import ONLY_ONE_SHAPE, SHAPES
 from benchmarks.machine import ROOT
 from benchmarks.picture import FIGURES, PICTURE, picture
+from benchmarks.relays import KINDS
 from benchmarks.table import merged, table
 
 PAGE = ROOT / "benchmarks" / "RESULTS.md"
@@ -39,3 +40,14 @@ def test_the_picture_is_drawn_from_the_figures_of_the_page() -> None:
     drawn = ET.fromstring(PICTURE.read_text())  # noqa: S314 - our own
     lines = drawn.findall("{http://www.w3.org/2000/svg}polyline")
     assert len(lines) == 2 * len(figures)
+
+
+def test_the_picture_has_a_line_and_a_name_for_every_relay() -> None:
+    point = {"deliveries per CPU-second": 1000.0, "last listener p50 ms": 1.0}
+    names = [kind.name for key, kind in KINDS.items() if key not in ONLY_ONE_SHAPE]
+    drawn = ET.fromstring(picture({name: {10: point, 100: point} for name in names}))  # noqa: S314 - our own
+    svg = "{http://www.w3.org/2000/svg}"
+    colours = {line.attrib["stroke"] for line in drawn.findall(f"{svg}polyline")}
+    assert len(colours) == len(names)
+    texts = {text.text: (text.attrib["x"], text.attrib["y"]) for text in drawn.findall(f"{svg}text")}
+    assert len({texts[name.removesuffix(", one stream")] for name in names}) == len(names)
