@@ -29,6 +29,8 @@ _OPCODES = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 # https://www.iana.org/assignments/websocket/ without those that are never on the wire (RFC 6455, 7.4.1).
 _REGISTERED_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
 _DISCARDED_AT_ONCE = 64 * 1024
+_READ_AHEAD = 4096
+"""Most messages fit, and none is held back longer than it takes to look at those before it."""
 
 
 def may_be_sent(code: int) -> bool:
@@ -58,7 +60,7 @@ class StrictFrames(WebSocketProtocol13):
     """The server's side of one connection. `fail` is to send a close frame, if none was sent, and nothing after it."""
 
     # With these among Tornado's own, an instance's dictionary would take five times the memory.
-    __slots__ = ("_fail", "_failed", "_next_read", "_pace", "_text", "_text_checked")
+    __slots__ = ("_ahead", "_fail", "_failed", "_next_read", "_pace", "_text", "_text_checked")
 
     def __init__(self, template: WebSocketProtocol13, *, fail: Callable[[int], None], pace: Pace) -> None:
         """`template` is what Tornado would use; `pace` is that of frames of all kinds."""
@@ -66,6 +68,8 @@ class StrictFrames(WebSocketProtocol13):
         self._fail, self._pace = fail, pace
         self._next_read: Literal["header", "length", "other"] = "other"
         self._failed = False
+        self._ahead = b""
+        """What came with what was asked for."""
         # Made for the first message that comes in fragments; few clients send any.
         self._text: codecs.IncrementalDecoder | None = None
         self._text_checked = 0
@@ -78,7 +82,10 @@ class StrictFrames(WebSocketProtocol13):
             await self._hang_up(int(CloseCode.BAD_UTF8))
 
     async def _read_bytes(self, n: int) -> bytes:
-        data = await super()._read_bytes(n)
+        if len(self._ahead) < n:
+            await self._read_ahead(n)
+        data, self._ahead = self._ahead[:n], self._ahead[n:]
+        self._wire_bytes_in += n
         reading, self._next_read = self._next_read, "other"
         if reading == "header":
             await self._check_header(data)
@@ -88,6 +95,18 @@ class StrictFrames(WebSocketProtocol13):
                 await self._hang_up(PROTOCOL_ERROR)
             await self._check_length(length)
         return data
+
+    async def _read_ahead(self, n: int) -> None:
+        """At least so many bytes. Tornado asks for a frame piece by piece.
+
+        Where it leaves a piece with the stream, that takes the socket out of the event loop and puts it back for the
+        next: most of what the answer to a ping would cost.
+        """
+        parts, missing = [self._ahead], n - len(self._ahead)
+        while missing > 0:
+            parts.append(await self.stream.read_bytes(max(missing, _READ_AHEAD), partial=True))
+            missing -= len(parts[-1])
+        self._ahead = b"".join(parts)
 
     async def _check_header(self, data: bytes) -> None:
         first, second = data
