@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +53,24 @@ async def test_a_feed_that_dies_fails_the_whole_server(copydesk: Copydesk, monke
     await copydesk.database.comments.insert_one({"_id": "c"})
     error = await asyncio.wait_for(asyncio.shield(copydesk.server.failed), 20)
     assert str(error) == "a defect"
+
+
+BEFORE_THE_LOOP = """
+import asyncio, gc
+from app import process
+from app.settings import Settings
+
+def run(serving):
+    serving.close()
+    print(gc.get_freeze_count() > 10_000, gc.get_threshold()[0])
+    return 0
+
+asyncio.run = run
+process.serve(Settings(auth_secret="s" * 32), None)
+"""
+
+
+def test_a_server_does_not_search_for_cycles_in_what_was_imported() -> None:
+    """In a process of its own: what is frozen here could not be searched for leaks by other tests."""
+    told = subprocess.run([sys.executable, "-c", BEFORE_THE_LOOP], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["True", str(process.COLLECT_AFTER)]
