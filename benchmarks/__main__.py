@@ -54,7 +54,7 @@ class Plan:
 FULL = Plan(
     rounds=5,
     listeners=1000,
-    events=100,
+    events=300,
     burst=10_000,
     latency_events=1000,
     changes=20_000,
@@ -148,7 +148,12 @@ class Bench:
         for _ in range(self.plan.rounds):
             for way, figures in shapes.reading(self.uri, changes=self.plan.changes).items():
                 runs.setdefault(way, []).append(figures)
-        names = {"feed": "Copydesk's feed", "async-for": "Motor, `async for`", "pymongo": "PyMongo, `for`"}
+        names = {
+            "feed": "Copydesk's feed",
+            "async-for": "Motor, `async for`",
+            "pymongo": "PyMongo, `for`",
+            "undecoded": "MongoDB alone, nothing decoded",
+        }
         named = {names[way]: figures for way, figures in runs.items()}
         return f"## Reading {self.plan.changes:,} inserts and as many updates, with images\n\n" + table(
             named, first="reader", against=names["feed"]

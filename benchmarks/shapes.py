@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import statistics
 import sys
 import time
@@ -127,15 +129,30 @@ def idle(kind: str, uri: str, *, listeners: int, seconds: float) -> Figures:
             time.sleep(1.0)
             memory = resident_bytes(running.pid)
             alone = _cores(running, seconds)
-            with listening(running, listeners):
+            with listening(running, listeners) as heard:
                 grown = resident_bytes(running.pid) - memory
                 time.sleep(SETTLED_SECONDS)
+                answered = _cores(running, seconds) - alone
+                # Not for so long that they are taken for dead.
+                with held_up(heard.pid):
+                    unanswered = _cores(running, seconds / 2) - alone
                 return {
                     "KiB per connection": grown / listeners / 1024,
-                    "cores for pings and their answers": _cores(running, seconds) - alone,
+                    "% of a core for pings": 100 * unanswered,
+                    "% of a core for pings and their answers": 100 * answered,
                 }
     finally:
         writer.close()
+
+
+@contextmanager
+def held_up(pid: int) -> Iterator[None]:
+    """A process that neither reads nor answers meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def _cores(running: Running, seconds: float) -> float:
@@ -174,12 +191,12 @@ def bare_latency(uri: str, *, events: int, rate: float) -> Figures:
 
 
 def reading(uri: str, *, changes: int) -> dict[str, Figures]:
-    """Changes that lie there already, read in three ways; everyone reads the same ones."""
+    """Changes that lie there already, read in four ways; everyone reads the same ones."""
     name = database_name()
     writer = Writer(uri, name)
     try:
         with_images(uri, name)
-        found: dict[str, Figures] = {"feed": {}, "async-for": {}, "pymongo": {}}
+        found: dict[str, Figures] = {"feed": {}, "async-for": {}, "pymongo": {}, "undecoded": {}}
         for operation, write in (("insert", lambda: writer.many(changes)), ("update", writer.edit_all)):
             # A stream can begin at a whole second.
             time.sleep(1.1)
