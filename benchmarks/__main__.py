@@ -83,7 +83,7 @@ QUICK = Plan(
     lone_events=200,
     overviews=10,
 )
-ONLY_ONE_SHAPE = {"tornado-per-socket", "copydesk-relay"}
+ONLY_ONE_SHAPE = {"tornado-per-socket", "copydesk-relay", "bare-send"}
 """Kinds that say something in one shape only."""
 
 

@@ -199,6 +199,13 @@ def tornado_per_socket(uri: str, database: str) -> Iterator[Running]:
 
 
 @contextmanager
+def bare_send(uri: str, database: str) -> Iterator[Running]:
+    """What no relay in Python can do better."""
+    with child(sys.executable, str(HERE / "bare_send.py"), uri, database) as process:
+        yield Running("a bare `send` to each socket", "plain", int(said(process)), (process.pid,))
+
+
+@contextmanager
 def python_socketio(uri: str, database: str) -> Iterator[Running]:
     """python-socketio with aiohttp, which its documentation shows and which it takes where nothing else is said."""
     python = CACHE / "python-socketio" / "bin" / "python"
@@ -286,6 +293,7 @@ KINDS = {
     "copydesk": Kind("Copydesk", copydesk),
     "copydesk-relay": Kind("Copydesk, worker in another process", copydesk_without_worker),
     "tornado": Kind("Tornado + Motor, one stream", tornado_shared),
+    "bare-send": Kind("a bare `send` to each socket", bare_send),
     "ws": Kind("Node ws", node_ws),
     "socketio": Kind("Socket.IO", socketio),
     "python-socketio": Kind("python-socketio", python_socketio),
