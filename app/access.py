@@ -9,9 +9,8 @@ whether there is such a project or not, and whether others use it or not.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import msgspec
 
@@ -20,8 +19,8 @@ from models.errors import Forbidden, NotFound, Unauthenticated
 from models.fields import ProjectRole
 from models.project import ProjectAccess
 
-Read = Callable[[str], Awaitable[ProjectAccess | None]]
-"""Reads one project's access from the database; None where there is no such project, or it is deleted."""
+Read = Callable[[Collection[str]], Awaitable[Mapping[str, ProjectAccess]]]
+"""Reads from the database who may see some projects, by id; without those that are not there, or deleted."""
 
 NOWHERE = ""
 """No project has this id. Asked for where there is nothing to ask for, so that a refusal takes its time."""
@@ -56,26 +55,35 @@ class Access:
 
     async def of(self, project_id: str) -> ProjectAccess | None:
         """What decides about a project, or None where there is none."""
-        if project_id in self._cache and self._trusted():
-            self._cache.move_to_end(project_id)
-            return self._cache[project_id]
+        return (await self.of_many((project_id,)))[project_id]
+
+    async def of_many(self, project_ids: Iterable[str]) -> dict[str, ProjectAccess | None]:
+        """The same for several; what is not remembered of them is one query."""
+        found: dict[str, ProjectAccess | None] = {}
+        unknown = set(project_ids)
+        if self._trusted():
+            for project_id in unknown & self._cache.keys():
+                self._cache.move_to_end(project_id)
+                found[project_id] = self._cache[project_id]
+            unknown -= found.keys()
+        if not unknown:
+            return found
         before = self._forgotten
-        access = await self._read(project_id)
+        read = await self._read(sorted(unknown))
         # A change reported while we were reading may be newer than what we read: use it once, keep it not.
-        if self._forgotten == before:
-            self._cache[project_id] = access
-            if len(self._cache) > self._capacity:
+        if self._forgotten != before:
+            read = await self._read(sorted(unknown))
+        else:
+            self._cache |= {project_id: read.get(project_id) for project_id in unknown}
+            while len(self._cache) > self._capacity:
                 self._cache.popitem(last=False)
-            return access
-        return await self._read(project_id)
+        return found | {project_id: read.get(project_id) for project_id in unknown}
 
     async def hidden(self, identity: Identity, project_ids: Iterable[str]) -> set[str]:
         """Which of some projects the caller may not see now, deleted ones among them."""
-        ids = list(project_ids)
-        found = await asyncio.gather(*(self.of(project_id) for project_id in ids))
         return {
             project_id
-            for project_id, access in zip(ids, found, strict=True)
+            for project_id, access in (await self.of_many(project_ids)).items()
             if access is None or project_role(identity, access) is None
         }
 
@@ -100,7 +108,7 @@ class Access:
         role = None if access is None else project_role(identity, access)
         if role is None and remembered:
             # A project that members use is remembered, one that is not there mostly is not: both take one read.
-            await self._read(project_id)
+            await self._read((project_id,))
         return role
 
     async def require_topic(self, identity: Identity, topic: str) -> None:

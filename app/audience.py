@@ -85,7 +85,7 @@ class Audiences:
 
     async def rights(self, user_ids: Collection[str], project_ids: Iterable[str]) -> Rights:
         """What some users may see of some projects now."""
-        users, accesses = await asyncio.gather(self._users.of_many(user_ids), self._accesses(project_ids))
+        users, accesses = await asyncio.gather(self._users.of_many(user_ids), self._access.of_many(project_ids))
         return Rights(frozenset(user_ids), users, accesses)
 
     async def of(self, changes: Sequence[Change], known: Rights | None = None) -> Audience:
@@ -99,7 +99,7 @@ class Audiences:
         about = written + [comment for change in changes if (comment := edited(change)) is not None]
         replies = [comment for comment in written if comment.thread_id != comment.id]
         accesses, names, items, participants, subscribers = await asyncio.gather(
-            self._accesses(project_ids),
+            self._access.of_many(project_ids),
             self._projects.names({comment.project_id for comment in about}),
             self._items.of_many({comment.item_id for comment in about if comment.item_id is not UNSET}),
             self._participants({comment.project_id for comment in replies}, {comment.thread_id for comment in replies}),
@@ -136,10 +136,6 @@ class Audiences:
                 yield [user_id for user_id, record in members.items() if record is not None and user_id not in told]
                 told |= members.keys()
                 last = max(members) if len(members) == MEMBERS_PAGE else None
-
-    async def _accesses(self, project_ids: Iterable[str]) -> dict[str, ProjectAccess | None]:
-        ids = sorted(set(project_ids))
-        return dict(zip(ids, await asyncio.gather(*(self._access.of(id_) for id_ in ids)), strict=True))
 
     async def _participants(
         self, project_ids: Collection[str], thread_ids: Collection[str]

@@ -139,7 +139,7 @@ class Server:
             metrics=self.metrics,
             max_bytes=settings.overviews_bytes,
         )
-        self._access = Access(self.stores.projects.access, trusted=self._trusted)
+        self._access = Access(self.stores.projects.accesses, trusted=self._trusted)
         self._passwords = Passwords()
         self._authenticator = Authenticator(
             tokens=Tokens.from_settings(settings),

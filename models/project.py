@@ -187,13 +187,15 @@ class ProjectStore:
             raise NotFound(_MISSING)
         return self._fit(document)
 
-    async def access(self, project_id: str) -> ProjectAccess | None:
-        """Who may see a project; None where there is none, or it is deleted or unfit."""
-        try:
-            project = await self.get(project_id)
-        except NotFound:
-            return None
-        return ProjectAccess(visibility=project.visibility, members=tuple(project.members))
+    async def accesses(self, project_ids: Collection[str]) -> dict[str, ProjectAccess]:
+        """Who may see some projects, by id; without those that are not there, deleted or unfit."""
+        found = self._projects.find({"_id": {"$in": list(project_ids)}, "deleted_at": None})
+        projects = [fit(document, Project.from_document, "projects", self._report) async for document in found]
+        return {
+            project.id: ProjectAccess(visibility=project.visibility, members=tuple(project.members))
+            for project in projects
+            if project is not None
+        }
 
     async def names(self, project_ids: Collection[str]) -> dict[str, str]:
         """The names of undeleted projects, by id."""

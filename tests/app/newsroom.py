@@ -43,7 +43,7 @@ class Newsroom:
         self.reports: list[tuple[str, object]] = []
         report = lambda collection, id_, _problem: self.reports.append((collection, id_))  # noqa: E731
         self.projects = ProjectStore(database, report=report)
-        self.access = Access(self.projects.access)
+        self.access = Access(self.projects.accesses)
         self.inbox = InboxStore(database, report=report, retention=MONTH)
         self.subscriptions = SubscriptionStore(database, report=report)
         self.preferences = PreferencesStore(database, report=report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 
@@ -26,9 +27,9 @@ class Projects:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def read(self, project_id: str) -> ProjectAccess | None:
+    async def read(self, project_ids: Collection[str]) -> dict[str, ProjectAccess]:
         self.reads += 1
-        found = self.stored.get(project_id)
+        found = {id_: self.stored[id_] for id_ in project_ids if id_ in self.stored}
         await self.gate.wait()
         return found
 
@@ -63,6 +64,43 @@ async def test_of_several_projects_those_are_named_that_the_caller_may_not_see()
     assert await access.hidden(BOB, ids) == {"secret", "missing"}
     assert await access.hidden(ROOT, ids) == {"missing"}
     assert await access.hidden(BOB, ()) == set()
+
+
+async def test_several_projects_are_one_read_of_those_that_are_not_remembered() -> None:
+    projects = Projects(a=PUBLIC, b=PRIVATE, c=PUBLIC)
+    access = Access(projects.read, capacity=3)
+    assert await access.of("a") == PUBLIC
+    for _ in range(2):
+        assert await access.of_many(("a", "b", "missing", "b")) == {"a": PUBLIC, "b": PRIVATE, "missing": None}
+        assert projects.reads == 2
+    assert await access.of_many(()) == {}
+    del projects.stored["b"]
+    access.forget("b")
+    assert await access.of_many(("a", "b")) == {"a": PUBLIC, "b": None}
+    assert projects.reads == 3
+    # More than can be remembered are answered all the same.
+    assert await access.of_many(("a", "b", "c", "d", "e")) == {
+        "a": PUBLIC,
+        "b": None,
+        "c": PUBLIC,
+        "d": None,
+        "e": None,
+    }
+
+
+async def test_a_change_during_the_read_of_several_throws_all_of_it_away() -> None:
+    projects = Projects(a=PUBLIC, b=PUBLIC)
+    access = Access(projects.read)
+    projects.gate.clear()
+    asked = asyncio.create_task(access.of_many(("a", "b")))
+    await asyncio.sleep(0)
+    projects.stored["b"] = PRIVATE
+    access.forget("b")
+    projects.gate.set()
+    assert await asked == {"a": PUBLIC, "b": PRIVATE}
+    assert projects.reads == 2
+    assert await access.of_many(("a", "b")) == {"a": PUBLIC, "b": PRIVATE}
+    assert projects.reads == 3
 
 
 async def test_nobody_gets_in_without_signing_in() -> None:

@@ -73,7 +73,7 @@ class World:
             users=self.users,
             projects=self.projects,
             preferences=self.preferences,
-            access=Access(self.projects.access, trusted=lambda: False),
+            access=Access(self.projects.accesses, trusted=lambda: False),
             presence=self.presence,
             server=MailServer("127.0.0.1", self.box.port, security="none"),
             writer=Writer(

@@ -44,7 +44,7 @@ from models.item_store import ItemStore
 from models.overview import OverviewStore
 from models.posting import PostingStore
 from models.preferences import PreferencesStore
-from models.project import ProjectAccess, ProjectStore
+from models.project import ProjectStore
 from models.session import SessionStore
 from models.subscription import SubscriptionStore
 from models.user import UserStore
@@ -115,10 +115,6 @@ def api(io_loop: IOLoop, database: Any, reported: list[tuple[str, object, str]])
 
     projects = ProjectStore(database, report=report)
 
-    async def access(project_id: str) -> ProjectAccess | None:
-        grants = await projects.access(project_id)
-        return grants and ProjectAccess(visibility=grants.visibility, members=grants.members)
-
     settings = Settings(auth_secret=SECRET, trusted_origins=("https://cms.example",))
     authenticator = Authenticator(
         tokens=Tokens.from_settings(settings),
@@ -131,7 +127,7 @@ def api(io_loop: IOLoop, database: Any, reported: list[tuple[str, object, str]])
     edge = Edge(
         settings=settings,
         authenticator=authenticator,
-        access=Access(access, trusted=lambda: False),
+        access=Access(projects.accesses, trusted=lambda: False),
         idempotency=IdempotencyStore(database),
         metrics=Metrics(),
         ids=Ids(),

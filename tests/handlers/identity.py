@@ -32,7 +32,7 @@ from models import schema
 from models.fields import Ids
 from models.idempotency import IdempotencyStore
 from models.meta import MetaStore
-from models.project import ProjectAccess, ProjectStore
+from models.project import ProjectStore
 from models.session import SessionStore
 from models.user import UserStore
 
@@ -77,7 +77,7 @@ class Server:
                 passwords=self.passwords,
                 guesses=Guesses(),
             ),
-            access=Access(self._access, trusted=lambda: False),
+            access=Access(self.projects.accesses, trusted=lambda: False),
             idempotency=IdempotencyStore(database),
             metrics=Metrics(),
             ids=Ids(),
@@ -85,10 +85,6 @@ class Server:
             runtime=self.runtime,
             admission=Admission(settings, pressure=Pressure(max_memory_bytes=2**63)),
         )
-
-    async def _access(self, project_id: str) -> ProjectAccess | None:
-        grants = await self.projects.access(project_id)
-        return grants and ProjectAccess(visibility=grants.visibility, members=grants.members)
 
     @property
     def services(self) -> dict[str, Any]:

@@ -282,14 +282,13 @@ async def test_a_missing_a_deleted_and_an_unfit_project_are_all_not_found(
         ):
             with pytest.raises(NotFound):
                 await attempt
-        assert await projects.access(project_id) is None
+        assert await projects.accesses([project_id]) == {}
     assert set(reported) == {"U"}
 
 
 async def test_access_is_what_decides_about_a_project(projects: ProjectStore) -> None:
     await create(projects, visibility="private", members=[Member("role:press", "viewer")])
-    grants = await projects.access("P")
-    assert grants is not None
+    grants = (await projects.accesses(["P"]))["P"]
     assert (grants.visibility, grants.members) == ("private", (ALICE, Member("role:press", "viewer")))
 
 
@@ -323,7 +322,7 @@ async def test_the_list_shows_exactly_the_projects_in_which_the_caller_has_a_rol
     ):
         expected = set()
         for document in await database.projects.find({"deleted_at": None}).to_list(None):
-            grants = await projects.access(document["_id"])
+            grants = (await projects.accesses([document["_id"]])).get(document["_id"])
             if grants is None:
                 continue
             access = ProjectAccess(visibility=grants.visibility, members=grants.members)
