@@ -110,18 +110,17 @@ class Bench:
     def burst(self) -> str:
         """The same listeners, an import."""
         fewer = self.plan.burst // 10
-        runs: Runs = {}
-        for kinds, events in (
-            ([kind for kind in self._common if kind not in SLOW_IN_A_BURST], self.plan.burst),
-            ([kind for kind in self._common if kind in SLOW_IN_A_BURST], fewer),
-        ):
-            done = self._rounds(
-                kinds,
-                lambda kind, events=events: shapes.burst(  # type: ignore[misc]  # its default
-                    kind, self.uri, listeners=self.plan.listeners, events=events
-                ),
-            )
-            runs |= {name if events > fewer else f"{name} ({fewer:,} changes)": run for name, run in done.items()}
+        runs = self._rounds(
+            self._common,
+            lambda kind: shapes.burst(
+                kind,
+                self.uri,
+                listeners=self.plan.listeners,
+                events=fewer if kind in SLOW_IN_A_BURST else self.plan.burst,
+            ),
+        )
+        slow = {relays.KINDS[kind].name for kind in SLOW_IN_A_BURST}
+        runs = {f"{name} ({fewer:,} changes)" if name in slow else name: run for name, run in runs.items()}
         return self._told(
             f"{self.plan.listeners} listeners of one project, a burst of {self.plan.burst:,} changes", runs
         )

@@ -178,10 +178,14 @@ def copydesk_without_worker(uri: str, database: str) -> Iterator[Running]:
 
 @contextmanager
 def _tornado(uri: str, database: str, mode: str) -> Iterator[Running]:
+    names = {
+        "shared": "Tornado + Motor, one stream",
+        "per-socket": "Tornado + Motor, one stream per socket",
+        "bare-send": "a bare `send` to each socket",
+    }
     with child(sys.executable, str(HERE / "naive_relay.py"), uri, database, mode) as process:
         dialect: Dialect = "greeting" if mode == "per-socket" else "plain"
-        name = "Tornado + Motor, one stream per socket" if mode == "per-socket" else "Tornado + Motor, one stream"
-        yield Running(name, dialect, int(said(process)), (process.pid,))
+        yield Running(names[mode], dialect, int(said(process)), (process.pid,))
 
 
 @contextmanager
@@ -201,8 +205,8 @@ def tornado_per_socket(uri: str, database: str) -> Iterator[Running]:
 @contextmanager
 def bare_send(uri: str, database: str) -> Iterator[Running]:
     """What no relay in Python can do better."""
-    with child(sys.executable, str(HERE / "bare_send.py"), uri, database) as process:
-        yield Running("a bare `send` to each socket", "plain", int(said(process)), (process.pid,))
+    with _tornado(uri, database, "bare-send") as running:
+        yield running
 
 
 @contextmanager

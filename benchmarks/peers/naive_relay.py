@@ -1,15 +1,19 @@
 """A relay as Motor's documentation shows it (examples, "change stream"): Tornado, `async for`, `write_message` to each.
 
-    python naive_relay.py URI DATABASE shared|per-socket
+    python naive_relay.py URI DATABASE shared|per-socket|bare-send
 
-Prints its port. `shared` is one change stream for all sockets; `per-socket` opens one for each.
+Prints its port. `shared` is one change stream for all sockets; `per-socket` opens one for each. `bare-send` is no relay
+that anybody could run, but the limit of one in Python: `shared` with one `send` of one ready frame to each socket, and
+nothing done for a client that does not read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import struct
 import sys
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from motor.motor_tornado import MotorClient, MotorCollection
@@ -52,10 +56,10 @@ class Relay(WebSocketHandler):
                 await self.write_message(text_of(change))
 
 
-async def relay_to_all(collection: MotorCollection) -> None:
+async def relay_to_all(collection: MotorCollection, tell: Callable[[dict[str, Any]], None]) -> None:
     async with collection.watch(full_document="updateLookup") as stream:
         async for change in stream:
-            tell_all(change)
+            tell(change)
 
 
 def tell_all(change: dict[str, Any]) -> None:
@@ -64,12 +68,21 @@ def tell_all(change: dict[str, Any]) -> None:
         client.write_message(message)
 
 
+def send_to_all(change: dict[str, Any]) -> None:
+    """As `tell_all`, for texts between 126 bytes and 64 KiB."""
+    text = text_of(change).encode()
+    frame = b"\x81\x7e" + struct.pack(">H", len(text)) + text
+    for client in Relay.clients:
+        client.ws_connection.stream.socket.send(frame)
+
+
 async def main() -> None:
     uri, database, mode = sys.argv[1:]
     collection = MotorClient(uri)[database].comments
     application = Application([("/", Relay, {"collection": collection, "per_socket": mode == "per-socket"})])
     server = application.listen(0, "127.0.0.1", backlog=4096)
-    relaying = None if mode == "per-socket" else asyncio.ensure_future(relay_to_all(collection))
+    tell = send_to_all if mode == "bare-send" else tell_all
+    relaying = None if mode == "per-socket" else asyncio.ensure_future(relay_to_all(collection, tell))
     port = next(iter(server._sockets.values())).getsockname()[1]  # noqa: SLF001 - a port of 0 shows nowhere else
     print(port, flush=True)
     await (relaying or asyncio.Event().wait())
