@@ -68,8 +68,16 @@ def kept_database_name() -> str:
 
 
 @pytest.fixture
-def database_name(plain_client: pymongo.MongoClient[dict[str, Any]], kept_database_name: str) -> Iterator[str]:
+def database_name(request: pytest.FixtureRequest) -> str:
     """The name of a database without documents, though perhaps with the collections of Copydesk."""
+    new = request.node.get_closest_marker("new_database") is not None
+    name: str = request.getfixturevalue("virgin_database_name" if new else "emptied_database_name")
+    return name
+
+
+@pytest.fixture
+def emptied_database_name(plain_client: pymongo.MongoClient[dict[str, Any]], kept_database_name: str) -> Iterator[str]:
+    """The name of the kept database, whose documents go with the test."""
     yield kept_database_name
     _empty(plain_client[kept_database_name])
 

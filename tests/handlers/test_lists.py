@@ -96,6 +96,7 @@ def dear(reads: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
 
 
 @pytest.mark.parametrize("route", sorted(lists()))
+@pytest.mark.new_database
 async def test_no_list_walks_a_collection_or_sorts_in_memory(copydesk: Copydesk, route: str) -> None:
     project = await copydesk.project()
     await fill(copydesk.database, project)
@@ -120,6 +121,7 @@ async def test_a_list_asks_as_often_for_many_as_for_few(copydesk: Copydesk, monk
         assert len(many) <= len(few) + 2, route
 
 
+@pytest.mark.new_database
 async def test_a_list_without_its_index_would_be_found_out(copydesk: Copydesk) -> None:
     project = await copydesk.project()
     await fill(copydesk.database, project)

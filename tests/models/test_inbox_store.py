@@ -469,6 +469,7 @@ async def test_what_does_not_fit_is_reported_and_not_shown(
     ],
 )
 @pytest.mark.parametrize("hidden", [(), ("Q",)])
+@pytest.mark.new_database
 async def test_a_list_walks_an_index_of_the_inbox_and_sorts_nothing(
     inbox: InboxStore, plain_database: Any, wanted: dict[str, Any], hidden: tuple[str, ...]
 ) -> None:
@@ -484,13 +485,13 @@ async def test_a_list_walks_an_index_of_the_inbox_and_sorts_nothing(
 
 @pytest.mark.parametrize("wanted", [{}, {"project_id": "P"}])
 @pytest.mark.parametrize("hidden", [(), ("Q",)])
+@pytest.mark.new_database
 async def test_a_list_sorts_nothing_however_much_the_inbox_holds_of_other_projects(
     roomy: InboxStore, plain_database: Any, wanted: dict[str, Any], hidden: tuple[str, ...]
 ) -> None:
     of_another = [delivery(number, subject=thread(f"U{number}", "Q")) for number in range(6, 26)]
     for portion in (subjects(5), of_another):
         await roomy.deliver(portion)
-    plain_database.command("planCacheClear", "notifications")
     plain_database.command("profile", 2)
     page = await roomy.page("bob", NotificationFilter(**wanted), asked(3), hidden=hidden)
     plain_database.command("profile", 0)
@@ -500,11 +501,10 @@ async def test_a_list_sorts_nothing_however_much_the_inbox_holds_of_other_projec
     assert not read.get("hasSortStage", False)
 
 
+@pytest.mark.new_database
 async def test_counting_how_much_an_inbox_holds_reads_no_documents(inbox: InboxStore, plain_database: Any) -> None:
     await inbox.deliver(subjects(4))
     await inbox.delete("bob", entry_id("bob", thread("T1")), precondition=ANY)
-    # Which index is the best was learnt from what other tests had in this collection.
-    plain_database.command("planCacheClear", "notifications")
     plain_database.command("profile", 2)
     await inbox.deliver([delivery(9, subject=thread("T9"))])
     plain_database.command("profile", 0)
@@ -514,6 +514,7 @@ async def test_counting_how_much_an_inbox_holds_reads_no_documents(inbox: InboxS
 
 
 @pytest.mark.parametrize("act", ["quote", "withdraw", "withdraw_from", "holders", "projects_of", "mentioned_already"])
+@pytest.mark.new_database
 async def test_what_the_worker_looks_for_it_finds_through_an_index(
     inbox: InboxStore, plain_database: Any, act: str
 ) -> None:
