@@ -37,6 +37,9 @@ SHAPES: dict[str, tuple[Kind, type[Thing]]] = {
 }
 """The collections whose documents callers see, and what they see of them."""
 
+CONTENTS = ("projects", "items", "comments")
+"""The collections that projects are shown from."""
+
 _ACTOR_FIELDS = {
     "projects": ("updated_by", "created_by"),
     "items": ("changed_by", "created_by"),

@@ -19,6 +19,7 @@ from bson import Timestamp
 from bson.errors import BSONError
 from pymongo.errors import OperationFailure, PyMongoError
 
+from app.awaiting import wait_at_most
 from app.position import Position, token_time
 from models.database_types import Database
 from models.schema import WATCHED
@@ -27,6 +28,9 @@ log = structlog.get_logger("copydesk.feed")
 
 AWAIT_MS = 100
 """How long the server waits for a change before it tells the time it has reached; a quiet `live` waits for that."""
+SETTLE_MS = 20
+"""The same after a change: what waits to hear that it was the last one of its moment waits for this. Longer than the
+changes of a busy project are apart, because each empty answer costs about as much as a change."""
 QUEUE_LIMIT = 2_000
 """Changes that the reading thread may be ahead of the event loop. Each may hold two images of a large document."""
 OPERATIONS = ("insert", "update", "replace", "delete", "drop", "rename")
@@ -281,9 +285,13 @@ class ChangeFeed:
     def _read(self, stream: Stream) -> None:
         """Runs in the reading thread until the stream ends, fails or is told to stop."""
         mode = self._mode
+        restless = False
         try:
             while not self._stopping.is_set() and not self._skipping.is_set() and not self._stepped and stream.alive:
                 change = stream.try_next()
+                if restless != (change is not None):
+                    restless = change is not None
+                    wait_at_most(stream, SETTLE_MS if restless else AWAIT_MS)
                 self._hear(change)
                 self._take(change, None if change is not None else stream.resume_token)
                 if mode == "keys" and change is not None:

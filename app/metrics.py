@@ -81,7 +81,8 @@ class Metrics:
 
         self.overviews = Counter(
             "copydesk_overviews",
-            "Overviews answered: read from MongoDB, or kept from an earlier read because nothing has changed since.",
+            "Overviews answered: read from MongoDB, kept from an earlier read because nothing has changed since, or"
+            " renewed by reading what has.",
             ["source"],
             registry=registry,
         )

@@ -5,6 +5,8 @@ project. What is kept is what is the same for everybody, as the bytes that are s
 clock if nothing of the project changed between the snapshot it was read in and that moment, and the relay has heard of
 everything until then. The moment is asked for after the request came, so that nobody misses what was acknowledged to
 them before; MongoDB tells it with the one number of an overview that is the caller's own.
+
+Where something did change, the stream has told what: only that is read, and the rest is taken from what is kept.
 """
 
 from __future__ import annotations
@@ -17,28 +19,38 @@ from collections.abc import Sequence
 import msgspec
 from pymongo.errors import PyMongoError
 
-from app.changes import Change
+from app.changes import CONTENTS, Change
 from app.history import History
 from app.hub import Hub
 from app.metrics import Metrics
-from models.overview import OverviewStore
+from models.overview import Contents
+from models.overview_store import OverviewStore
+from models.overview_update import Earlier, Time, Touched, thread_of
 from models.page import PageRequest
+
+MAX_TOUCHED = 500
+"""Threads and items of one project that are read by their names; with more of them all of it is read."""
 
 
 class Kept:
     """What is the same for everybody, or the place for it while it is read."""
 
-    __slots__ = ("beginnings", "body", "done", "since", "time", "took_seconds")
+    __slots__ = ("beginnings", "body", "done", "since", "time", "took_seconds", "touched", "touched_at")
 
-    def __init__(self, since: tuple[int, int], beginnings: int) -> None:
+    def __init__(self, since: Time, beginnings: int) -> None:
         self.since, self.beginnings = since, beginnings
         """The clusterTime since when nothing of the project can change unnoticed, while the history does not begin
         anew."""
+        self.touched = Touched()
+        """What changed since `time`; while it is read, also what changed shortly before."""
+        self.touched_at: Time = (0, 0)
+        """The clusterTime of the latest of these changes."""
         self.body = b""
         """A JSON object. Empty while it is read, and where it is not to be kept."""
-        self.time = (0, 0)
-        """The clusterTime of the snapshot."""
+        self.time: Time = (0, 0)
+        """The clusterTime of the snapshot, or a later one with which the overview would be the same."""
         self.took_seconds = 0.0
+        """How long it takes to read all of it."""
         self.done = asyncio.Event()
 
 
@@ -77,25 +89,49 @@ class Overviews:
     def follow(self, changes: Sequence[Change]) -> None:
         """Changes were published: what they concern is read anew."""
         for change in changes:
-            if change.collection == "projects":
-                self._drop(change.id)
-            elif change.collection in ("items", "comments"):
-                for document in (change.raw_before, change.raw_after):
-                    project_id = None if document is None else document.get("project_id")
-                    # Not `isinstance`: BSON's code arrives as a kind of `str` that nothing can be looked up by.
-                    if type(project_id) is str:
-                        self._drop(project_id)
+            if change.collection not in CONTENTS:
+                continue
+            if change.thin:
+                # Where the document was before it was as it is now, nobody can tell.
+                for project_id in tuple(self._kept):
+                    self._drop(project_id)
+            elif change.collection == "projects":
+                self._touch(change.id, change)
+            else:
+                for project_id in _projects_of(change):
+                    self._touch(project_id, change)
+
+    def _touch(self, project_id: str, change: Change) -> None:
+        kept = self._kept.get(project_id)
+        if kept is None:
+            return
+        if kept.body and not kept.touched:
+            # MongoDB remembers some minutes only: what is kept holds for all of the time before this change.
+            kept.time = max(kept.time, self._hub.settled)
+        touched = _touched_by(change)
+        if touched is None or len(kept.touched) + len(touched) > MAX_TOUCHED:
+            self._drop(project_id)
+        else:
+            kept.touched, kept.touched_at = kept.touched | touched, change.position.time
 
     async def _read(self, project_id: str, items: PageRequest, user_id: str) -> tuple[bytes, int]:
+        old = self._kept.get(project_id)
         self._drop(project_id)
         kept = self._kept[project_id] = Kept(self._hub.position.time, self._history.beginnings)
+        earlier = None
+        if old is not None and old.body and old.beginnings == kept.beginnings:
+            kept.took_seconds = old.took_seconds
+            earlier = self._earlier(project_id, old, kept)
         begun = time.monotonic()
-        self._metrics.overviews.labels("read").inc()
         try:
-            moment = await self._store.read(project_id, items, user_id=user_id)
+            moment = await self._store.read(project_id, items, user_id=user_id, earlier=earlier)
             body = msgspec.json.encode(moment.contents)
             kept.time = moment.time
-            kept.took_seconds = time.monotonic() - begun
+            if kept.touched_at <= kept.time:
+                kept.touched = Touched()
+            if isinstance(moment.contents, Contents):
+                kept.took_seconds = time.monotonic() - begun
+            self._metrics.overviews.labels("read" if isinstance(moment.contents, Contents) else "renewed").inc()
             # A snapshot may be older than what was published: then nobody tells of what lies between.
             if self._kept.get(project_id) is kept and moment.time >= kept.since:
                 kept.body = body
@@ -107,26 +143,47 @@ class Overviews:
             self._make_room()
         return body, moment.unread
 
-    async def _is_good(self, project_id: str, kept: Kept, moment: tuple[int, int]) -> bool:
+    def _earlier(self, project_id: str, old: Kept, new: Kept) -> Earlier:
+        """What `new` can be made of while it is read. What `old` was not told any more, `new` was."""
+
+        async def touched(until: Time) -> Touched | None:
+            if await self._have_news(until, old.took_seconds) and self._is_followed(project_id, new):
+                return old.touched | new.touched
+            return None
+
+        return Earlier(body=old.body, time=old.time, touched=touched)
+
+    async def _is_good(self, project_id: str, kept: Kept, moment: Time) -> bool:
         """Whether what is kept holds then. Waits for the news of that no longer than reading anew would take."""
-        if not kept.body or kept.beginnings != self._history.beginnings:
+        if not kept.body or kept.touched or kept.beginnings != self._history.beginnings:
             return False
         if moment <= kept.time:
             return True
-        if self._hub.settled < moment:
-            settled = asyncio.Event()
-            forget = self._hub.when_settled(moment, settled.set)
-            try:
-                async with asyncio.timeout(kept.took_seconds):
-                    await settled.wait()
-            except TimeoutError:
-                return False
-            finally:
-                forget()
-        if self._kept.get(project_id) is not kept:
+        if not await self._have_news(moment, kept.took_seconds):
+            return False
+        if kept.touched or not self._is_followed(project_id, kept):
             return False
         self._kept.move_to_end(project_id)
-        return kept.beginnings == self._history.beginnings
+        return True
+
+    def _is_followed(self, project_id: str, kept: Kept) -> bool:
+        """Whether everything that was published of the project since `kept.since` was told to this one."""
+        return self._kept.get(project_id) is kept and kept.beginnings == self._history.beginnings
+
+    async def _have_news(self, moment: Time, seconds: float) -> bool:
+        """Whether the stream has brought everything up to a moment, within some seconds."""
+        if self._hub.settled >= moment:
+            return True
+        settled = asyncio.Event()
+        forget = self._hub.when_settled(moment, settled.set)
+        try:
+            async with asyncio.timeout(seconds):
+                await settled.wait()
+        except TimeoutError:
+            return False
+        finally:
+            forget()
+        return True
 
     def _drop(self, project_id: str) -> None:
         kept = self._kept.pop(project_id, None)
@@ -136,3 +193,22 @@ class Overviews:
     def _make_room(self) -> None:
         while self.bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
+
+
+def _projects_of(change: Change) -> set[str]:
+    """In which projects an item or a comment was and is."""
+    stored = (raw.get("project_id") for raw in (change.raw_before, change.raw_after) if raw is not None)
+    # Not `isinstance`: BSON's code arrives as a kind of `str` that nothing can be looked up by.
+    return {project_id for project_id in stored if type(project_id) is str}
+
+
+def _touched_by(change: Change) -> Touched | None:
+    """None where nobody can tell."""
+    if change.collection == "projects":
+        return Touched(project=True)
+    if change.collection == "items":
+        return Touched(items={change.id}) if change.id else None
+    if change.unseen:
+        return None  # it may have been in another thread
+    threads = (thread_of(raw) for raw in (change.raw_before, change.raw_after) if raw is not None)
+    return Touched(threads={thread_id for thread_id in threads if thread_id is not None})

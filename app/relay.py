@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 from app.access import Access
 from app.catchup import look_up
-from app.changes import SHAPES, Change, needs_lookup, read_change
+from app.changes import CONTENTS, SHAPES, Change, needs_lookup, read_change
 from app.feed import Batch, ChangeFeed
 from app.history import History
 from app.hub import Hub
@@ -31,8 +31,6 @@ from models.fields import Report, stamp, utc_now
 
 log = structlog.get_logger("copydesk.relay")
 
-CONTENTS = ("projects", "items", "comments")
-"""The collections that projects are shown from."""
 SLICE = 250
 """Changes worked off before other work of the event loop gets its turn."""
 

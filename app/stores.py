@@ -15,7 +15,7 @@ from models.inbox_store import InboxStore
 from models.item_store import ItemStore
 from models.mail import MailStore
 from models.meta import MetaStore
-from models.overview import OverviewStore
+from models.overview_store import OverviewStore
 from models.posting import PostingStore
 from models.preferences import PreferencesStore
 from models.project import ProjectStore

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from benchmarks.listeners import FILLER, PROJECT, Writer
 from benchmarks.machine import Meter
 from benchmarks.relays import Running, copydesk
 from benchmarks.shapes import Figures, database_name
-from models.overview import FACETS, ITEMS_SHOWN
+from models.overview import ITEMS_SHOWN
+from models.overview_store import FACETS
 
 REPLIES = 9
 """Behind each first comment."""
@@ -80,6 +82,17 @@ def over_http(running: Running, tag: str | None = None) -> tuple[int, str, int]:
     return answer.status, answer.headers["ETag"], len(body)
 
 
+def post_comment(running: Running) -> None:
+    """By the API, on the project itself."""
+    client = http.client.HTTPConnection("127.0.0.1", running.port)
+    headers = {"Authorization": f"Bearer {running.token}", "Content-Type": "application/json"}
+    client.request("POST", f"/api/v1/projects/{PROJECT}/comments", json.dumps({"body": FILLER}), headers)
+    status = client.getresponse().status
+    client.close()
+    if status != 201:
+        raise RuntimeError(f"a comment is answered with {status}")
+
+
 def median_ms(work: Callable[[], object], times: int, *, before: Callable[[], object]) -> float:
     """How long it takes, without what is done before each."""
     taken = []
@@ -97,31 +110,44 @@ def overview(uri: str, *, items: int, comments: int, times: int) -> dict[str, Fi
     writer = Writer(uri, name)
     try:
         writer.project()
-        with copydesk(uri, name) as running:
+        with copydesk(uri, name) as running, copydesk(uri, name, "--overviews-bytes", "1") as forgetful:
             fill(writer.database, items=items, comments=comments)
             status, tag, length = over_http(running)
             tags = [tag]
             if status != 200 or over_http(running, tag)[0] != 304:
                 raise RuntimeError(f"the overview is answered with {status}, and not with 304 the second time")
+            documents = writer.database
 
-            def change() -> None:
-                writer.database.items.update_one({"_id": "item000000"}, {"$set": {"name": f"Name {time.time()}"}})
+            def item() -> None:
+                documents.items.update_one({"_id": "item000000"}, {"$set": {"name": f"Name {time.time()}"}})
                 time.sleep(0.2)  # what follows from it is written down, and no more in the way
 
-            ways: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-                "bare queries by PyMongo": (nothing, lambda: by_driver(writer.database)),
-                "GET overview after a change, 200": (change, lambda: over_http(running)),
-                "GET overview again, 200": (nothing, lambda: over_http(running)),
-                "GET overview again, 304": (nothing, lambda: over_http(running, tags[-1])),
+            def comment() -> None:
+                last = f"comment{comments - 1:08}"
+                documents.comments.update_one({"_id": last}, {"$set": {"body": f"{FILLER} {time.time()}"}})
+                time.sleep(0.2)
+
+            ways: dict[str, tuple[Running, Callable[[], object], Callable[[], object]]] = {
+                "bare queries by PyMongo": (running, nothing, lambda: by_driver(documents)),
+                "GET overview after a change of an item": (running, item, lambda: over_http(running)),
+                "GET overview after a change of a comment": (running, comment, lambda: over_http(running)),
+                "GET overview right after a comment was posted": (
+                    running,
+                    lambda: post_comment(running),
+                    lambda: over_http(running),
+                ),
+                "GET overview again": (running, nothing, lambda: over_http(running)),
+                "GET overview again, 304": (running, nothing, lambda: over_http(running, tags[-1])),
+                "GET overview with nothing kept": (forgetful, nothing, lambda: over_http(forgetful)),
             }
             figures: dict[str, Figures] = {}
-            for way, (before, work) in ways.items():
-                tags.append(over_http(running)[1])
-                meter = Meter(running.pid)
+            for way, (server, before, work) in ways.items():
+                tags.append(over_http(server)[1])
+                meter = Meter(server.pid)
                 figures[way] = {
                     "p50 ms": median_ms(work, times, before=before),
                     "server CPU ms": 1e3 * meter.read().total / times,
-                    "KiB": length / 1024 if way.endswith("200") else 0.0,
+                    "KiB": 0.0 if way.endswith(("PyMongo", "304")) else length / 1024,
                     "core taken by others": meter.taken_by_others,
                 }
             return figures

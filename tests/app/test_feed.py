@@ -9,8 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from app.feed import AnotherPrimary, Batch, ChangeFeed
+from app.feed import AWAIT_MS, SETTLE_MS, AnotherPrimary, Batch, ChangeFeed
 from models import schema
 from tests.handlers.relayed import foreign_item
 
@@ -176,6 +178,37 @@ async def test_collections_that_nobody_watches_bring_nothing_but_time(database: 
         await reader.until(lambda: len(reader.batches) > seen)
         assert reader.ids == []
         assert reader.batches[-1].reached is not None
+
+
+class Waits(CommandListener):
+    """For how long each read of a stream asked the server to wait, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.all: list[int] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name == "getMore":
+            self.all.append(event.command["maxTimeMS"])
+
+    def succeeded(self, event: Any) -> None:
+        pass
+
+    def failed(self, event: Any) -> None:
+        pass
+
+
+async def test_after_a_change_the_stream_says_soon_that_it_was_the_last(
+    mongodb_uri: str, database_name: str, plain_database: Any
+) -> None:
+    waits = Waits()
+    client: Any = AsyncIOMotorClient(mongodb_uri, tz_aware=True, event_listeners=[waits])
+    async with reading(client[database_name]) as reader:
+        plain_database.items.insert_one(foreign_item("x", "p"))
+        await reader.until(lambda: reader.ids and reader.batches[-1].reached is not None)
+        await reader.advanced()
+    client.close()
+    change = waits.all.index(SETTLE_MS)
+    assert waits.all[change - 1 : change + 2] == [AWAIT_MS, SETTLE_MS, AWAIT_MS]
 
 
 async def test_a_killed_cursor_is_opened_again_without_a_gap(database: Any) -> None:

@@ -41,7 +41,7 @@ from models.fields import Ids
 from models.idempotency import IdempotencyStore
 from models.inbox_store import InboxStore
 from models.item_store import ItemStore
-from models.overview import OverviewStore
+from models.overview_store import OverviewStore
 from models.posting import PostingStore
 from models.preferences import PreferencesStore
 from models.project import ProjectStore

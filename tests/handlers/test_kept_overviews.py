@@ -12,9 +12,11 @@ import msgspec
 import pytest
 from pymongo import AsyncMongoClient
 
-from app.overviews import Overviews
+from app.changes import Change
+from app.overviews import Overviews, _touched_by
 from app.relay import Relay
 from models.overview import ITEMS_SHOWN
+from models.overview_update import Touched
 from models.page import PageRequest, scope
 from tests.conftest import Copydesk
 from tests.handlers.relayed import foreign_comment, foreign_item
@@ -67,7 +69,7 @@ class Foreign:
         self.made += 1
         items, comments = self.database["items"], self.database["comments"]
         some_item = {"_id": f"i{dice.randrange(self.made)}"}
-        some_comment = {"_id": f"c{dice.randrange(self.made)}"}
+        some_comment, some_thread = {"_id": f"c{dice.randrange(self.made)}"}, f"c{dice.randrange(self.made)}"
         kinds: list[Callable[[], Awaitable[Any]]] = [
             lambda: items.insert_one(foreign_item(f"i{self.made}", project), session=session),
             lambda: comments.insert_one(foreign_comment(f"c{self.made}", project), session=session),
@@ -76,6 +78,8 @@ class Foreign:
             lambda: items.update_one(some_item, {"$set": {"project_id": project}}, session=session),
             lambda: items.delete_one(some_item, session=session),
             lambda: comments.update_one(some_comment, {"$set": {"body": f"edit {self.made}"}}, session=session),
+            lambda: comments.update_one(some_comment, {"$set": {"thread_id": some_thread}}, session=session),
+            lambda: comments.update_one(some_comment, {"$set": {"project_id": project}}, session=session),
             lambda: comments.delete_one(some_comment, session=session),
             lambda: items.insert_many(
                 [foreign_item(f"i{self.made}-{n}", project) for n, project in enumerate(self.projects)], session=session
@@ -98,7 +102,7 @@ class Foreign:
 
 
 async def walk(copydesk: Copydesk, uri: str, *, steps: int, seed: int) -> list[str]:
-    """Read both projects after every write of another program; what was not as stored."""
+    """Read both projects after every write of another program; what was the first not to be as stored."""
     projects = [await copydesk.project("One"), await copydesk.project("Two")]
     wrong = []
     async with AsyncMongoClient[dict[str, Any]](uri, w="majority") as client:
@@ -113,6 +117,8 @@ async def walk(copydesk: Copydesk, uri: str, *, steps: int, seed: int) -> list[s
                 del found["me"]
                 if found != await as_stored(copydesk, project):
                     wrong.append(f"step {step}: {project}")
+            if wrong:
+                break
     return wrong
 
 
@@ -132,6 +138,7 @@ async def test_who_reads_after_a_write_sees_it_whoever_wrote(copydesk: Copydesk,
     assert await walk(copydesk, mongodb_uri, steps=STEPS, seed=20261129) == []
     # Otherwise nothing was shown of what is kept.
     assert counted(copydesk, "kept") > 10
+    assert counted(copydesk, "renewed") > 10
 
 
 @pytest.mark.usefixtures("late")
@@ -139,20 +146,60 @@ async def test_who_reads_before_the_relay_has_heard_sees_it_too(copydesk: Copyde
     assert await walk(copydesk, mongodb_uri, steps=STEPS // 2, seed=1) == []
 
 
+async def _yes(*_arguments: Any, **_options: Any) -> bool:
+    return True
+
+
+def _now_only(change: Change) -> Touched | None:
+    return _touched_by(msgspec.structs.replace(change, raw_before=None))
+
+
+async def _good(self: Overviews, project_id: str, kept: Any, _moment: Any) -> bool:
+    return bool(kept.body) and self._kept.get(project_id) is kept
+
+
+FAULTS: dict[str, tuple[str, Any]] = {
+    "nothing is touched": ("app.overviews.Overviews._touch", lambda _self, _project_id, _change: None),
+    "what is kept is believed": ("app.overviews.Overviews._is_good", _good),
+    "nobody waits for the news": ("app.overviews.Overviews._have_news", _yes),
+    "where a comment was is forgotten": ("app.overviews._touched_by", _now_only),
+}
+
+
 @pytest.mark.usefixtures("late")
-@pytest.mark.parametrize("fault", ["nothing is dropped", "nobody waits for the news"])
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_the_walk_notices(
     copydesk: Copydesk, mongodb_uri: str, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    if fault == "nothing is dropped":
-        monkeypatch.setattr(Overviews, "_drop", lambda _self, _project_id: None)
-    else:
+    monkeypatch.setattr(*FAULTS[fault])
+    assert await walk(copydesk, mongodb_uri, steps=STEPS, seed=1) != []
 
-        async def is_good(self: Overviews, project_id: str, kept: Any, _moment: Any) -> bool:
-            return bool(kept.body) and self._kept.get(project_id) is kept
 
-        monkeypatch.setattr(Overviews, "_is_good", is_good)
-    assert await walk(copydesk, mongodb_uri, steps=20, seed=1) != []
+async def test_those_who_read_while_others_write_miss_nothing_and_see_nothing_twice(
+    copydesk: Copydesk, mongodb_uri: str
+) -> None:
+    project = await copydesk.project()
+    begun = done = 0
+
+    async def write(number: int) -> None:
+        nonlocal begun, done
+        comments = client.get_database(copydesk.database.name)["comments"]
+        for count in range(20):
+            begun += 1
+            await comments.insert_one(foreign_comment(f"c{number}-{count}", project, thread_id=f"c{count % 3}-0"))
+            done += 1
+            await asyncio.sleep(random.random() * 0.02)
+
+    async def watch() -> None:
+        while done < 80:
+            least = done
+            counters = (await shown(copydesk, project))["counters"]["project_comments"]
+            assert least <= counters["count"] <= begun
+
+    async with AsyncMongoClient[dict[str, Any]](mongodb_uri, w="majority") as client:
+        await asyncio.gather(*(write(number) for number in range(4)), *(watch() for _ in range(3)))
+    assert await shown(copydesk, project) | {"me": None} == await as_stored(copydesk, project) | {"me": None}
+    assert counted(copydesk, "renewed") > 0
 
 
 async def test_who_reads_again_gets_the_same_and_304_by_the_same_tag(copydesk: Copydesk) -> None:

@@ -17,7 +17,8 @@ from models.errors import Invalid, NotFound
 from models.fields import Unfit
 from models.item import STATUSES, Item
 from models.item_store import ItemFilter, ItemStore
-from models.overview import CommentCounter, Contents, Moment, OverviewStore
+from models.overview import CommentCounter, Contents
+from models.overview_store import Moment, OverviewStore
 from models.page import PageRequest, scope
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
