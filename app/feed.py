@@ -19,8 +19,8 @@ from bson import Timestamp
 from bson.errors import BSONError
 from pymongo.errors import OperationFailure, PyMongoError
 
-from app.awaiting import wait_at_most
 from app.position import Position, token_time
+from app.stream_cursor import is_drained, wait_at_most
 from models.database_types import Database
 from models.schema import WATCHED
 
@@ -31,6 +31,10 @@ AWAIT_MS = 100
 SETTLE_MS = 20
 """The same after a change: what waits to hear that it was the last one of its moment waits for this. Longer than the
 changes of a busy project are apart, because each empty answer costs about as much as a change."""
+FEW = 5
+LET_GO_SECONDS = 0.002
+"""With no more than so many changes on their way the reading thread lets the event loop tell of them first. Otherwise
+it goes on to ask for the next, and the loop waits a quarter of a millisecond for the interpreter's lock."""
 QUEUE_LIMIT = 2_000
 """Changes that the reading thread may be ahead of the event loop. Each may hold two images of a large document."""
 OPERATIONS = ("insert", "update", "replace", "delete", "drop", "rename")
@@ -137,6 +141,8 @@ class ChangeFeed:
         self._piled: list[Mapping[str, Any]] = []
         self._reached: Mapping[str, Any] | None = None
         self._waking = False
+        self._worked_off = threading.Event()
+        """Set while the event loop waits for changes."""
         self._woken = asyncio.Event()
         self._stopping = threading.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="change-stream")
@@ -294,6 +300,8 @@ class ChangeFeed:
                     wait_at_most(stream, SETTLE_MS if restless else AWAIT_MS)
                 self._hear(change)
                 self._take(change, None if change is not None else stream.resume_token)
+                if change is not None and len(self._piled) < FEW and is_drained(stream):
+                    self._worked_off.wait(LET_GO_SECONDS)
                 if mode == "keys" and change is not None:
                     return
         finally:
@@ -323,6 +331,7 @@ class ChangeFeed:
                 return
             wake = not self._waking
             self._waking = True
+            self._worked_off.clear()
             while len(self._piled) >= QUEUE_LIMIT and not self._stopping.is_set() and not self._skipping.is_set():
                 self._room.wait(1.0)
         if wake:
@@ -338,6 +347,9 @@ class ChangeFeed:
         """What the thread piled up, whenever it did, until the thread is done and nothing is left."""
         reading.add_done_callback(lambda _done: self._woken.set())
         while True:
+            with self._lock:
+                if not self._waking:
+                    self._worked_off.set()
             await self._woken.wait()
             self._woken.clear()
             done = reading.done()

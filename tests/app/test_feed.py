@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.monitoring import CommandListener, CommandStartedEvent
+from pymongo.monitoring import CommandListener, CommandStartedEvent, CommandSucceededEvent
+from tornado.ioloop import IOLoop
 
+from app import feed
 from app.feed import AWAIT_MS, SETTLE_MS, AnotherPrimary, Batch, ChangeFeed
+from app.stream_cursor import is_drained
 from models import schema
 from tests.handlers.relayed import foreign_item
 
@@ -180,35 +184,85 @@ async def test_collections_that_nobody_watches_bring_nothing_but_time(database: 
         assert reader.batches[-1].reached is not None
 
 
-class Waits(CommandListener):
-    """For how long each read of a stream asked the server to wait, in milliseconds."""
+class Reads(CommandListener):
+    """What the streams of a client ask of the server and get."""
 
     def __init__(self) -> None:
-        self.all: list[int] = []
+        self.waits: list[int] = []
+        """For how long each read asked the server to wait, in milliseconds."""
+        self.told: list[str] = []
 
     def started(self, event: CommandStartedEvent) -> None:
         if event.command_name == "getMore":
-            self.all.append(event.command["maxTimeMS"])
+            self.waits.append(event.command["maxTimeMS"])
+            self.told.append("asked")
 
-    def succeeded(self, event: Any) -> None:
-        pass
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        if event.command_name == "getMore" and event.reply["cursor"]["nextBatch"]:
+            self.told.append("answered")
 
     def failed(self, event: Any) -> None:
         pass
 
 
+@pytest.fixture
+def reads() -> Reads:
+    return Reads()
+
+
+@pytest.fixture
+def observed(io_loop: IOLoop, mongodb_uri: str, database_name: str, reads: Reads) -> Iterator[Any]:
+    """The database, through a client whose reads are noted."""
+    client: Any = AsyncIOMotorClient(mongodb_uri, tz_aware=True, event_listeners=[reads], io_loop=io_loop.asyncio_loop)
+    yield client[database_name]
+    client.close()
+
+
 async def test_after_a_change_the_stream_says_soon_that_it_was_the_last(
-    mongodb_uri: str, database_name: str, plain_database: Any
+    observed: Any, reads: Reads, plain_database: Any
 ) -> None:
-    waits = Waits()
-    client: Any = AsyncIOMotorClient(mongodb_uri, tz_aware=True, event_listeners=[waits])
-    async with reading(client[database_name]) as reader:
+    async with reading(observed) as reader:
         plain_database.items.insert_one(foreign_item("x", "p"))
         await reader.until(lambda: reader.ids and reader.batches[-1].reached is not None)
         await reader.advanced()
-    client.close()
-    change = waits.all.index(SETTLE_MS)
-    assert waits.all[change - 1 : change + 2] == [AWAIT_MS, SETTLE_MS, AWAIT_MS]
+    change = reads.waits.index(SETTLE_MS)
+    assert reads.waits[change - 1 : change + 2] == [AWAIT_MS, SETTLE_MS, AWAIT_MS]
+
+
+async def test_a_lone_change_is_worked_off_before_the_next_is_asked_for(
+    observed: Any, reads: Reads, plain_database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "LET_GO_SECONDS", 20)
+
+    async def work_off(self: Reader) -> None:
+        async for batch in self.feed.batches():
+            self.batches.append(batch)
+            if batch.changes:
+                time.sleep(0.05)  # the reading thread could go on meanwhile
+                reads.told.append("worked off")
+            async with self._news:
+                self._news.notify_all()
+
+    monkeypatch.setattr(Reader, "run", work_off)
+    async with reading(observed) as reader:
+        plain_database.items.insert_one(foreign_item("x", "p"))
+        await reader.until(lambda: reader.ids and reader.batches[-1].reached is not None)
+    answer = reads.told.index("answered")
+    assert reads.told[answer : answer + 3] == ["answered", "worked off", "asked"]
+
+
+async def test_the_driver_tells_whether_it_holds_more(plain_database: Any) -> None:
+    with plain_database.watch(max_await_time_ms=1000) as stream:
+        assert stream.try_next() is None
+        both = [foreign_item("x", "p"), foreign_item("y", "p")]
+        with plain_database.client.start_session() as session, session.start_transaction():
+            plain_database.items.insert_many(both, session=session)
+        found = []
+        while len(found) < 2:
+            change = stream.try_next()
+            if change is not None:
+                found.append((change["documentKey"]["_id"], is_drained(stream)))
+        assert found == [("x", False), ("y", True)]
 
 
 async def test_a_killed_cursor_is_opened_again_without_a_gap(database: Any) -> None:
