@@ -70,7 +70,7 @@ class Comment(msgspec.Struct, kw_only=True):
         if values.get("deleted_at") is not None:
             for private in ("body", "mentions", "mention_groups", "anchor"):
                 values.pop(private, None)
-            if not _is_user(values.get("deleted_by")):
+            if not _fits(values.get("deleted_by"), UserId):
                 # What another program keeps under this name is no reason to hide its comment.
                 values.pop("deleted_by", None)
         else:
@@ -94,9 +94,12 @@ _TIMES = ("created_at", "edited_at", "deleted_at")
 _DEFAULTS = {"version": 1}
 
 
-def _is_user(value: Any) -> bool:
+_MENTIONS: dict[str, Any] = {"mentions": list[UserId], "mention_groups": list[GroupName]}
+
+
+def _fits(value: Any, shape: Any) -> bool:
     try:
-        msgspec.convert(value, UserId)
+        msgspec.convert(value, shape)
     except msgspec.ValidationError:
         return False
     return True
@@ -105,9 +108,9 @@ def _is_user(value: Any) -> bool:
 def _cut_mentions(values: dict[str, Any]) -> None:
     """Of what another program says is mentioned, no more than a text could mention: each may be somebody to be told."""
     left = MENTION_CAP
-    for name in ("mentions", "mention_groups"):
+    for name, shape in _MENTIONS.items():
         named = values.get(name)
-        if isinstance(named, list) and all(type(one) is str for one in named):
+        if isinstance(named, list) and _fits(named, shape):
             values[name] = list(dict.fromkeys(named))[:left]
             left -= len(values[name])
 

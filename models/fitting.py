@@ -27,6 +27,8 @@ _BSON = {
 }
 _SAME_WORD = ("minLength", "maxLength", "pattern", "minimum", "maximum", "minItems", "maxItems", "enum")
 _TOMBSTONE_LOSES = ("body", "mentions", "mention_groups", "anchor")
+# MongoDB's `\S` knows the spaces of ASCII only.
+_NO_SPACE = r"[^\x{9}-\x{d}\x{1c}-\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
 
 
 def fitting_items() -> Document:
@@ -38,6 +40,8 @@ def fitting_comments() -> Document:
     """Matches the documents that `Comment.from_document` takes."""
     fields, required = _fields(Comment)
     text = {name: fields.pop(name) for name in _TOMBSTONE_LOSES}
+    # Whatever stands there, a comment is shown; it is left out where it names nobody.
+    del fields["deleted_by"]
     alive = _fitting(text, ["body"])
     return {
         "$and": [
@@ -81,6 +85,8 @@ def _translated(schema: Mapping[str, Any], components: Mapping[str, Any]) -> Doc
     if "anyOf" in schema:
         return {"anyOf": [_translated(part, components) for part in schema["anyOf"]]}
     translated: Document = {key: schema[key] for key in _SAME_WORD if key in schema}
+    if "pattern" in translated:
+        translated["pattern"] = translated["pattern"].replace(r"\S", _NO_SPACE)
     if "type" in schema:
         translated["bsonType"] = _BSON[schema["type"]]
     if "items" in schema:

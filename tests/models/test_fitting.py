@@ -29,6 +29,11 @@ ODD = [
 TIMES = [NOON, DatetimeMS(2**45), DatetimeMS(-(2**55)), DatetimeMS(253402300799999), DatetimeMS(253402300800000)]
 ANYTHING = [*TEXTS, *ODD, *TIMES, "x\n"]
 
+SPACES = [chr(code) for code in range(0x3100) if chr(code).isspace()] + ["\u200b", "\u180e", "\ufeff"]
+"""What Python calls space, and what looks like it."""
+LONG = [[*(f"user{number}" for number in range(60)), last] for last in ("bob", "a\nb", "user1")]
+"""More than a text could mention."""
+
 ITEM: dict[str, Any] = {
     "project_id": "P",
     "content": {"id": "page-1", "version": "1"},
@@ -47,7 +52,7 @@ ITEM_FIELDS: dict[str, list[Any]] = {
         {"id": "x" * 256, "version": "1"},
         *ODD,
     ],
-    "name": ANYTHING,
+    "name": [*ANYTHING, *SPACES],
     "type": ANYTHING,
     "language": [*ANYTHING, "x" * 36],
     "status": ["draft", "published", "gone", *ODD],
@@ -76,13 +81,14 @@ COMMENT_FIELDS: dict[str, list[Any]] = {
         {"quote": "x"},
         *ODD,
     ],
-    "body": [*ANYTHING, "x" * 10_000, "x" * 10_001],
-    "mentions": [["bob"], ["a b"], ["bob", 7], "bob", *ODD],
-    "mention_groups": [["press"], [""], *ODD],
+    "body": [*ANYTHING, *SPACES, "x" * 10_000, "x" * 10_001],
+    "mentions": [["bob"], ["a b"], ["bob", 7], "bob", *LONG, *ODD],
+    "mention_groups": [["press"], [""], *([space] for space in SPACES), *LONG, *ODD],
     "author": ANYTHING,
     "created_at": ANYTHING,
     "edited_at": ANYTHING,
     "deleted_at": [*ANYTHING, NOON, NOON, NOON],
+    "deleted_by": ANYTHING,
     "resolved": [
         {"by": "bob", "at": NOON},
         {"by": "bob", "at": NOON, "more": 1},
