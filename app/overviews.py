@@ -12,7 +12,6 @@ Where something did change, the stream has told what: only that is read, and the
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -23,9 +22,8 @@ from app.changes import CONTENTS, Change
 from app.history import History
 from app.hub import Hub
 from app.metrics import Metrics
-from models.overview import Contents
 from models.overview_store import OverviewStore
-from models.overview_update import Earlier, Time, Touched, thread_of
+from models.overview_update import Earlier, Time, Touched, may_be_id, thread_of
 from models.page import PageRequest
 
 MAX_TOUCHED = 500
@@ -35,9 +33,14 @@ MAX_TOUCHED = 500
 class Kept:
     """What is the same for everybody, or the place for it while it is read."""
 
-    __slots__ = ("beginnings", "body", "done", "since", "time", "took_seconds", "touched", "touched_at")
+    __slots__ = (
+        "answer", "beginnings", "body", "can_be_earlier", "done", "number", "since", "time", "took_seconds", "touched",
+        "touched_at",
+    )  # fmt: skip
 
-    def __init__(self, since: Time, beginnings: int) -> None:
+    def __init__(self, number: int, since: Time, beginnings: int) -> None:
+        self.number = number
+        """The later it was begun, the higher."""
         self.since, self.beginnings = since, beginnings
         """The clusterTime since when nothing of the project can change unnoticed, while the history does not begin
         anew."""
@@ -45,12 +48,16 @@ class Kept:
         """What changed since `time`; while it is read, also what changed shortly before."""
         self.touched_at: Time = (0, 0)
         """The clusterTime of the latest of these changes."""
+        self.answer: bytes | None = None
+        """What was read, a JSON object, for those who waited for it; None where that failed."""
         self.body = b""
-        """A JSON object. Empty while it is read, and where it is not to be kept."""
+        """The same, where it is to be kept."""
+        self.can_be_earlier = True
+        """Whether a later one can be made from it."""
         self.time: Time = (0, 0)
         """The clusterTime of the snapshot, or a later one with which the overview would be the same."""
         self.took_seconds = 0.0
-        """How long it takes to read all of it."""
+        """How long it takes to read all of it, as last measured."""
         self.done = asyncio.Event()
 
 
@@ -62,6 +69,7 @@ class Overviews:
         self._store, self._hub, self._history, self._metrics = store, hub, history, metrics
         self._max_bytes = max_bytes
         self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._begun = 0
         self.bytes = 0
 
     async def read(self, project_id: str, items: PageRequest, *, user_id: str) -> tuple[bytes, int]:
@@ -69,19 +77,22 @@ class Overviews:
 
         Raises `NotFound`. `items` must be the same for all, but for its position.
         """
-        # Somebody else may be reading it just now, perhaps from before this request: then there may be another such.
-        for _attempt in range(2):
-            kept = self._kept.get(project_id)
-            if kept is None:
-                break
+        begun = self._begun
+        # Somebody else may be reading it just now.
+        while (kept := self._kept.get(project_id)) is not None:
             await kept.done.wait()
+            is_later = kept.number > begun
+            if is_later and kept.answer is None:
+                continue
             try:
                 unread, moment = await self._store.unread(project_id, user_id)
             except PyMongoError:
                 break  # the driver tries again what is read in whole
-            if await self._is_good(project_id, kept, moment):
+            # What was begun after this request came shows all that was acknowledged before.
+            answer = kept.answer if is_later else kept.body
+            if answer and (is_later or await self._is_good(project_id, kept, moment)):
                 self._metrics.overviews.labels("kept").inc()
-                return kept.body, unread
+                return answer, unread
             if self._kept.get(project_id) is kept:
                 break  # the news is late
         return await self._read(project_id, items, user_id)
@@ -117,21 +128,22 @@ class Overviews:
     async def _read(self, project_id: str, items: PageRequest, user_id: str) -> tuple[bytes, int]:
         old = self._kept.get(project_id)
         self._drop(project_id)
-        kept = self._kept[project_id] = Kept(self._hub.position.time, self._history.beginnings)
+        self._begun += 1
+        kept = self._kept[project_id] = Kept(self._begun, self._hub.position.time, self._history.beginnings)
         earlier = None
-        if old is not None and old.body and old.beginnings == kept.beginnings:
-            kept.took_seconds = old.took_seconds
+        if old is not None and old.body and old.can_be_earlier and old.beginnings == kept.beginnings:
             earlier = self._earlier(project_id, old, kept)
-        begun = time.monotonic()
+        if old is not None:
+            kept.took_seconds = old.took_seconds
         try:
             moment = await self._store.read(project_id, items, user_id=user_id, earlier=earlier)
-            body = msgspec.json.encode(moment.contents)
-            kept.time = moment.time
+            body = kept.answer = msgspec.json.encode(moment.contents)
+            kept.time, kept.can_be_earlier = moment.time, moment.can_be_earlier
             if kept.touched_at <= kept.time:
                 kept.touched = Touched()
-            if isinstance(moment.contents, Contents):
-                kept.took_seconds = time.monotonic() - begun
-            self._metrics.overviews.labels("read" if isinstance(moment.contents, Contents) else "renewed").inc()
+            if moment.read_seconds is not None:
+                kept.took_seconds = moment.read_seconds
+            self._metrics.overviews.labels("renewed" if moment.read_seconds is None else "read").inc()
             # A snapshot may be older than what was published: then nobody tells of what lies between.
             if self._kept.get(project_id) is kept and moment.time >= kept.since:
                 kept.body = body
@@ -197,9 +209,12 @@ class Overviews:
 
 def _projects_of(change: Change) -> set[str]:
     """In which projects an item or a comment was and is."""
-    stored = (raw.get("project_id") for raw in (change.raw_before, change.raw_after) if raw is not None)
-    # Not `isinstance`: BSON's code arrives as a kind of `str` that nothing can be looked up by.
-    return {project_id for project_id in stored if type(project_id) is str}
+    found: set[str] = set()
+    for raw in (change.raw_before, change.raw_after):
+        stored = None if raw is None else raw.get("project_id")
+        # In a list of ids MongoDB finds each: callers do not see such a document, but it takes a place on a page.
+        found.update(one for one in (stored if isinstance(stored, list) else [stored]) if may_be_id(one))
+    return found
 
 
 def _touched_by(change: Change) -> Touched | None:
@@ -207,7 +222,7 @@ def _touched_by(change: Change) -> Touched | None:
     if change.collection == "projects":
         return Touched(project=True)
     if change.collection == "items":
-        return Touched(items={change.id}) if change.id else None
+        return Touched(items={change.id}) if may_be_id(change.id) else None
     if change.unseen:
         return None  # it may have been in another thread
     threads = (thread_of(raw) for raw in (change.raw_before, change.raw_after) if raw is not None)

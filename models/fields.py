@@ -14,8 +14,11 @@ import msgspec
 from bson import Code
 from msgspec import Meta
 
+ID_LENGTH = 64
 # `(?!\n)` because `$` alone also matches before a final line feed; `\Z` would not be JSON Schema.
-Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(?!\n)$", description="Made by the server, time-ordered.")]
+Id = Annotated[
+    str, Meta(pattern=rf"^[A-Za-z0-9_-]{{1,{ID_LENGTH}}}(?!\n)$", description="Made by the server, time-ordered.")
+]
 UserId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}(?!\n)$", description="The `sub` of the user's token.")]
 GroupName = Annotated[
     str,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from time import monotonic
 from typing import Any
 
 import msgspec
 from bson import Timestamp
+from bson.errors import BSONError
 from msgspec import Raw
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
 from models.comment import Comment
 from models.database_types import Collection, Database, Document, Session
 from models.errors import NotFound
-from models.fields import Report
+from models.fields import Report, stamp
 from models.fitting import fitting_comments, fitting_items
 from models.item import STATUSES, Item
 from models.item_store import SORTS
@@ -41,6 +43,10 @@ class Moment(msgspec.Struct, frozen=True):
     contents: Contents | Renewed
     unread: int
     time: Time
+    read_seconds: float | None = None
+    """How long reading all of it took; None where only what is different was read."""
+    can_be_earlier: bool = True
+    """Whether another one can be made from this."""
 
 
 class OverviewStore:
@@ -65,11 +71,14 @@ class OverviewStore:
                         _unread_of(project_id, user_id), session=session
                     )
                     project, time = await self._project(project_id, session)
-                    contents: Contents | Renewed | None = None
                     # A primary that was just elected may not know yet how much the others have, and show less.
                     if earlier is not None and earlier.time <= time:
-                        contents = await self._renew(project, time, items, session, earlier)
-                    return Moment(contents or await self._read(project, items, session), unread, time)
+                        renewed = await self._renew(project, time, items, session, earlier)
+                        if renewed is not None:
+                            return Moment(renewed, unread, time)
+                    begun = monotonic()
+                    contents, sure = await self._read(project, items, session)
+                    return Moment(contents, unread, time, monotonic() - begun, sure)
             except OperationFailure as problem:
                 if problem.code not in _TRY_AGAIN or attempt == _ATTEMPTS - 1:
                     raise
@@ -87,50 +96,49 @@ class OverviewStore:
         )
         return reply["n"], (reply["operationTime"].time, reply["operationTime"].inc)
 
-    async def _read(self, project: Project, request: PageRequest, session: Session) -> Contents:
+    async def _read(self, project: Project, request: PageRequest, session: Session) -> tuple[Contents, bool]:
         page = await self._items(project.id, request, session)
         by_status = await self._by_status({"project_id": project.id, "deleted_at": None}, session)
         facets = await self._comment_facets({"project_id": project.id}, session)
-        threads = await self._threads(project.id, _newest(facets), session)
-        return Contents(
+        threads = await self._threads(project.id, facets, session)
+        contents = Contents(
             project=project,
             items=page.items,
             next_cursor=page.next_cursor,
             threads=threads,
             counters=_counters(by_status, comment_counters(facets)),
         )
+        return contents, _agree(facets, threads)
 
     async def _renew(
         self, project: Project, time: Time, request: PageRequest, session: Session, earlier: Earlier
     ) -> Renewed | None:
-        """The same as `_read`, from an earlier one. None where that is not known to hold what the new one needs."""
+        """The same as `_read`, from an earlier one. None where that one does not tell all that the new one needs."""
         touched = await earlier.touched(time)
         if touched is None:
             return None
+        of_items = {"_id": {"$in": list(touched.items)}, "project_id": project.id, "deleted_at": None}
+        of_threads = _in_threads(project.id, list(touched.threads))
+        try:
+            statuses_then = await self._by_status(of_items, earlier.time) if touched.items else {}
+            facets_then = await self._comment_facets(of_threads, earlier.time) if touched.threads else {}
+        except (PyMongoError, BSONError):
+            return None  # too long ago, or something that the driver gets over when all is read
         shown = msgspec.json.decode(earlier.body, type=Renewed)
         shown.project = Raw(msgspec.json.encode(project))
         by_status, comments = shown.counters.items, shown.counters.by_item()
-        try:
-            if touched.items:
-                here = {"_id": {"$in": list(touched.items)}, "project_id": project.id, "deleted_at": None}
-                before = await self._by_status(here, earlier.time)
-                by_status = add_statuses(by_status, before, await self._by_status(here, session))
-            if touched.threads:
-                where = _in_threads(project.id, list(touched.threads))
-                facets = await self._comment_facets(where, earlier.time)
-                comments = add_comments(comments, facets, facets := await self._comment_facets(where, session))
-                found = await self._threads(project.id, _newest(facets), session)
-                threads = merge_threads(shown.threads, touched.threads, found)
-                if threads is None:
-                    return None
-                shown.threads = threads
-        except OperationFailure as problem:
-            if problem.code not in _TRY_AGAIN:
-                raise
-            return None
         if touched.items:
+            by_status = add_statuses(by_status, statuses_then, await self._by_status(of_items, session))
             page = await self._items(project.id, request, session)
             shown.items, shown.next_cursor = Raw(msgspec.json.encode(page.items)), page.next_cursor
+        if touched.threads:
+            facets = await self._comment_facets(of_threads, session)
+            comments = add_comments(comments, facets_then, facets)
+            found = await self._threads(project.id, facets, session)
+            threads = merge_threads(shown.threads, touched.threads, found)
+            if threads is None or not _agree(facets, found):
+                return None
+            shown.threads = threads
         shown.counters = _counters(by_status, comments)
         return shown
 
@@ -188,8 +196,9 @@ class OverviewStore:
         )
         return list(reply["cursor"]["firstBatch"])
 
-    async def _threads(self, project_id: str, thread_ids: list[str], session: Session) -> list[Thread]:
-        """The threads in the order of their ids."""
+    async def _threads(self, project_id: str, facets: Document, session: Session) -> list[Thread]:
+        """The newest threads, in their order."""
+        thread_ids = [entry["_id"] for entry in facets["newest"]]
         cursor = self._database.comments.find(_in_threads(project_id, thread_ids), session=session)
         comments: dict[str, list[Comment]] = {}
         for document in await cursor.to_list(None):
@@ -209,8 +218,13 @@ def _in_threads(project_id: str, thread_ids: list[str]) -> Document:
     return {"project_id": project_id, "$or": [{"thread_id": {"$in": thread_ids}}, firsts]}
 
 
-def _newest(facets: Document) -> list[str]:
-    return [entry["_id"] for entry in facets["newest"]]
+def _agree(facets: Document, threads: Iterable[Thread]) -> bool:
+    """Whether the threads are those that MongoDB found, by their first comments as it sees them.
+
+    If one of the two shows a comment that the other does not, the order of the threads cannot be told from the threads.
+    """
+    found = [(stamp(entry["created_at"]), entry["_id"]) for entry in facets["newest"]]
+    return found == [(thread.comments[0].created_at, thread.id) for thread in threads]
 
 
 def _counters(by_status: Mapping[str, int], comments: Mapping[str | None, CommentCounter]) -> Counters:
@@ -272,7 +286,7 @@ FACETS: list[Document] = [
                 _BY_THREAD,
                 {"$sort": {"first.created_at": -1, "_id": -1}},
                 {"$limit": THREADS_SHOWN},
-                {"$project": {"_id": 1}},
+                {"$project": {"created_at": "$first.created_at"}},
             ],
         }
     },

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
+from pymongo.errors import AutoReconnect
 from tornado.ioloop import IOLoop
 
 from models import overview_store, schema
@@ -160,6 +162,7 @@ async def test_a_thread_that_goes_makes_room_for_one_that_was_not_shown(
     assert [thread.id for thread in now.contents.threads][-1] == "c00"
 
 
+@pytest.mark.new_database
 async def test_what_is_not_touched_is_not_read(overviews: OverviewStore, database: Any, plain_database: Any) -> None:
     await database.items.insert_many([item(f"i{number:03}") for number in range(100)])
     await database.comments.insert_many(
@@ -216,6 +219,50 @@ async def test_it_is_read_anew_where_nobody_can_tell_what_changed(overviews: Ove
     assert isinstance((await read(overviews, as_earlier(then, None))).contents, Contents)
 
 
+async def test_a_fault_while_the_past_is_read_is_got_over(
+    overviews: OverviewStore, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    then = await read(overviews)
+    await database.comments.insert_one(comment("a"))
+    aggregate = OverviewStore._aggregate
+
+    async def broken(self: OverviewStore, collection: Any, pipeline: Any, when: Any) -> Any:
+        if isinstance(when, tuple):
+            raise AutoReconnect
+        return await aggregate(self, collection, pipeline, when)
+
+    monkeypatch.setattr(OverviewStore, "_aggregate", broken)
+    now = await read(overviews, as_earlier(then, Touched(threads={"a"})))
+    assert isinstance(now.contents, Contents)
+    assert [thread.id for thread in now.contents.threads] == ["a"]
+
+
+async def test_waiting_to_be_told_is_no_part_of_how_long_reading_takes(overviews: OverviewStore) -> None:
+    then = await read(overviews)
+
+    async def late(_until: tuple[int, int]) -> Touched | None:
+        await asyncio.sleep(1.5)
+        return None
+
+    now = await read(overviews, Earlier(body=encoded(then), time=then.time, touched=late))
+    assert now.read_seconds is not None
+    assert now.read_seconds < 1.5
+
+
+async def test_nothing_is_made_of_threads_whose_order_cannot_be_told(
+    overviews: OverviewStore, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if MongoDB counted what is not shown."""
+    await database.comments.insert_many([comment("a", 1), comment("b", 2)])
+    sure = await read(overviews)
+    assert sure.can_be_earlier
+    monkeypatch.setattr(overview_store, "_FITTING_COMMENTS", {})
+    await database.comments.insert_many([comment("unfit", 3, body=7), comment("a0", 0, thread_id="a", body=7)])
+    assert not (await read(overviews)).can_be_earlier
+    touched = Touched(threads={"unfit"})
+    assert isinstance((await read(overviews, as_earlier(sure, touched))).contents, Contents)
+
+
 @pytest.mark.parametrize(
     ("stored", "thread"),
     [
@@ -223,6 +270,8 @@ async def test_it_is_read_anew_where_nobody_can_tell_what_changed(overviews: Ove
         ({"_id": "a", "thread_id": None}, "a"),
         ({"_id": "a"}, "a"),
         ({"_id": "a", "thread_id": 7}, None),
+        ({"_id": "a", "thread_id": "x" * 64}, "x" * 64),
+        ({"_id": "a", "thread_id": "x" * 65}, None),
         ({"_id": 7}, None),
     ],
 )
