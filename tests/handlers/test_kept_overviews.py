@@ -242,26 +242,60 @@ async def test_who_lost_the_project_does_not_see_what_is_kept(copydesk: Copydesk
     assert (await copydesk.request("GET", f"/projects/{project}/overview")).code == 404
 
 
+class Herd:
+    """Many readers of one project, past the limits on requests of one user, and how often MongoDB is read for them."""
+
+    def __init__(self, copydesk: Copydesk, project: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._overviews, self._project = copydesk.server._overviews, project
+        self._request = PageRequest(limit=ITEMS_SHOWN, sort="rank", scope=scope(_items(project), "rank"), position="")
+        self.reads = 0
+        store = copydesk.server.stores.overviews
+        read = store.read
+
+        async def counting(*arguments: Any, **options: Any) -> Any:
+            self.reads += 1
+            return await read(*arguments, **options)
+
+        monkeypatch.setattr(store, "read", counting)
+
+    async def read(self, count: int) -> set[bytes]:
+        """What all of them get."""
+        reading = (self._overviews.read(self._project, self._request, user_id="alice") for _ in range(count))
+        return {body for body, _unread in await asyncio.gather(*reading)}
+
+
 async def test_a_hundred_who_read_at_once_cost_one_read(copydesk: Copydesk, monkeypatch: pytest.MonkeyPatch) -> None:
     project = await copydesk.project()
-    overviews, store = copydesk.server._overviews, copydesk.server.stores.overviews
-    request = PageRequest(limit=ITEMS_SHOWN, sort="rank", scope=scope(_items(project), "rank"), position="")
-    reads, read = 0, store.read
-
-    async def counting(*arguments: Any, **options: Any) -> Any:
-        nonlocal reads
-        reads += 1
-        return await read(*arguments, **options)
-
-    monkeypatch.setattr(store, "read", counting)
+    herd = Herd(copydesk, project, monkeypatch)
     for number in range(3):
-        reads = 0
-        # Past the limits on requests of one user, which would send them one after the other.
-        bodies = await asyncio.gather(*(overviews.read(project, request, user_id="alice") for _ in range(100)))
-        assert len({body for body, _unread in bodies}) == 1
-        # Who comes while somebody reads waits for one that is begun later, and that one is for all who wait.
-        assert reads <= 2
+        herd.reads = 0
+        assert len(await herd.read(100)) == 1
+        assert herd.reads <= 2
         await copydesk.database.comments.insert_one(foreign_comment(f"c{number}", project))
+
+
+async def test_many_who_read_while_others_write_share_what_is_read(
+    copydesk: Copydesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await copydesk.project()
+    herd, writing = Herd(copydesk, project, monkeypatch), True
+
+    async def write() -> None:
+        number = 0
+        while writing:
+            number += 1
+            await copydesk.database.comments.insert_one(foreign_comment(f"c{number}", project))
+
+    async def read() -> None:
+        for _ in range(10):
+            await herd.read(1)
+
+    writer = asyncio.ensure_future(write())
+    await asyncio.gather(*(read() for _ in range(10)))
+    writing = False
+    await writer
+    # One at a time, and whoever comes meanwhile waits for the next one.
+    assert herd.reads <= 100 / 3
 
 
 async def test_what_could_never_be_an_id_is_not_looked_for(copydesk: Copydesk) -> None:
