@@ -110,7 +110,8 @@ def _cut_mentions(values: dict[str, Any]) -> None:
     left = MENTION_CAP
     for name, shape in _MENTIONS.items():
         named = values.get(name)
-        if isinstance(named, list) and _fits(named, shape):
+        # BSON's code fits as well, being a kind of `str`, and is refused with the rest of the comment.
+        if isinstance(named, list) and all(type(one) is str for one in named) and _fits(named, shape):
             values[name] = list(dict.fromkeys(named))[:left]
             left -= len(values[name])
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from bson import Decimal128, Int64, ObjectId
+from bson import Code, Decimal128, Int64, ObjectId
 from bson.datetime_ms import DatetimeMS
 
 from models.comment import Comment
@@ -82,8 +82,8 @@ COMMENT_FIELDS: dict[str, list[Any]] = {
         *ODD,
     ],
     "body": [*ANYTHING, *SPACES, "x" * 10_000, "x" * 10_001],
-    "mentions": [["bob"], ["a b"], ["bob", 7], "bob", *LONG, *ODD],
-    "mention_groups": [["press"], [""], *([space] for space in SPACES), *LONG, *ODD],
+    "mentions": [["bob"], [Code("bob")], ["a b"], ["bob", 7], "bob", *LONG, *ODD],
+    "mention_groups": [["press"], [Code("press")], [""], *([space] for space in SPACES), *LONG, *ODD],
     "author": ANYTHING,
     "created_at": ANYTHING,
     "edited_at": ANYTHING,
