@@ -33,8 +33,10 @@ SETTLE_MS = 20
 changes of a busy project are apart, because each empty answer costs about as much as a change."""
 FEW = 5
 LET_GO_SECONDS = 0.002
-"""With no more than so many changes on their way the reading thread lets the event loop tell of them first. Otherwise
-it goes on to ask for the next, and the loop waits a quarter of a millisecond for the interpreter's lock."""
+"""With fewer than so many changes on their way the reading thread lets the event loop tell of them first. Otherwise it
+goes on to ask for the next, and the loop waits a quarter of a millisecond for the interpreter's lock."""
+LET_GO_AGAIN_AFTER = 50
+"""Changes. Where the loop needs longer, for many listeners, that is nothing to them and the switching costs 3 %."""
 QUEUE_LIMIT = 2_000
 """Changes that the reading thread may be ahead of the event loop. Each may hold two images of a large document."""
 OPERATIONS = ("insert", "update", "replace", "delete", "drop", "rename")
@@ -143,6 +145,8 @@ class ChangeFeed:
         self._waking = False
         self._worked_off = threading.Event()
         """Set while the event loop waits for changes."""
+        self._busy_for = 0
+        """For how many changes the loop is taken to be busy."""
         self._woken = asyncio.Event()
         self._stopping = threading.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="change-stream")
@@ -301,11 +305,17 @@ class ChangeFeed:
                 self._hear(change)
                 self._take(change, None if change is not None else stream.resume_token)
                 if change is not None and len(self._piled) < FEW and is_drained(stream):
-                    self._worked_off.wait(LET_GO_SECONDS)
+                    self._let_go()
                 if mode == "keys" and change is not None:
                     return
         finally:
             stream.close()
+
+    def _let_go(self) -> None:
+        if self._busy_for > 0:
+            self._busy_for -= 1
+        elif not self._worked_off.wait(LET_GO_SECONDS):
+            self._busy_for = LET_GO_AGAIN_AFTER
 
     def _hear(self, change: Mapping[str, Any] | None) -> None:
         """Something was read. That nothing happened is believed only of the primary. Raises `AnotherPrimary`."""
