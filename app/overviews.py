@@ -22,8 +22,9 @@ from app.changes import CONTENTS, Change
 from app.history import History
 from app.hub import Hub
 from app.metrics import Metrics
+from models.fields import may_be_id
 from models.overview_store import OverviewStore
-from models.overview_update import Earlier, Time, Touched, may_be_id, thread_of
+from models.overview_update import Earlier, Time, Touched, thread_of
 from models.page import PageRequest
 
 MAX_TOUCHED = 500
@@ -81,20 +82,19 @@ class Overviews:
         # Somebody else may be reading it just now.
         while (kept := self._kept.get(project_id)) is not None:
             await kept.done.wait()
-            is_later = kept.number > begun
-            if is_later and kept.answer is None:
-                continue
-            try:
-                unread, moment = await self._store.unread(project_id, user_id)
-            except PyMongoError:
-                break  # the driver tries again what is read in whole
             # What was begun after this request came shows all that was acknowledged before.
+            is_later = kept.number > begun
             answer = kept.answer if is_later else kept.body
-            if answer and (is_later or await self._is_good(project_id, kept, moment)):
-                self._metrics.overviews.labels("kept").inc()
-                return answer, unread
+            if answer and (is_later or self._may_hold(kept)):
+                try:
+                    unread, moment = await self._store.unread(project_id, user_id)
+                except PyMongoError:
+                    break  # the driver tries again what is read in whole
+                if is_later or await self._is_good(project_id, kept, moment):
+                    self._metrics.overviews.labels("kept").inc()
+                    return answer, unread
             if self._kept.get(project_id) is kept:
-                break  # the news is late
+                break  # it changed, or the news is late
         return await self._read(project_id, items, user_id)
 
     def follow(self, changes: Sequence[Change]) -> None:
@@ -167,16 +167,19 @@ class Overviews:
 
     async def _is_good(self, project_id: str, kept: Kept, moment: Time) -> bool:
         """Whether what is kept holds then. Waits for the news of that no longer than reading anew would take."""
-        if not kept.body or kept.touched or kept.beginnings != self._history.beginnings:
+        if not self._may_hold(kept):
             return False
         if moment <= kept.time:
             return True
         if not await self._have_news(moment, kept.took_seconds):
             return False
-        if kept.touched or not self._is_followed(project_id, kept):
+        if not self._may_hold(kept) or self._kept.get(project_id) is not kept:
             return False
         self._kept.move_to_end(project_id)
         return True
+
+    def _may_hold(self, kept: Kept) -> bool:
+        return not kept.touched and kept.beginnings == self._history.beginnings
 
     def _is_followed(self, project_id: str, kept: Kept) -> bool:
         """Whether everything that was published of the project since `kept.since` was told to this one."""

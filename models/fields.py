@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar
 
 import msgspec
 from bson import Code
@@ -41,6 +41,12 @@ T = TypeVar("T")
 
 class Unfit(Exception):  # noqa: N818 - says what the document is
     """A stored document that some other program wrote does not have the shape of `docs/data.md`."""
+
+
+def may_be_id(value: object) -> TypeGuard[str]:
+    """Whether it could be the id of something that callers see. Another program may write megabytes there."""
+    # Not `isinstance`: BSON's code arrives as a kind of `str` that nothing can be looked up by.
+    return type(value) is str and 0 < len(value) <= ID_LENGTH
 
 
 def stamp(moment: object) -> str:

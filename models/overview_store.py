@@ -84,7 +84,7 @@ class OverviewStore:
                     raise
         raise AssertionError  # the last attempt returned or raised
 
-    async def unread(self, project_id: str, user_id: str) -> tuple[int, tuple[int, int]]:
+    async def unread(self, project_id: str, user_id: str) -> tuple[int, Time]:
         """What waits in the inbox, and when: nothing that was acknowledged before this call is later (clusterTime)."""
         reply = await self._database.command(
             {
@@ -142,7 +142,7 @@ class OverviewStore:
         shown.counters = _counters(by_status, comments)
         return shown
 
-    async def _project(self, project_id: str, session: Session) -> tuple[Project, tuple[int, int]]:
+    async def _project(self, project_id: str, session: Session) -> tuple[Project, Time]:
         # As a command, because only the bare reply tells the time of the snapshot.
         reply = await self._database.command(
             {"find": "projects", "filter": {"_id": project_id, "deleted_at": None}, "limit": 1}, session=session

@@ -7,13 +7,12 @@ what the touched ones added then is taken away, what they add now is put in, and
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeGuard
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from models.database_types import Document
-from models.fields import ID_LENGTH
+from models.fields import may_be_id
 from models.overview import THREADS_SHOWN, CommentCounter, Counters, Thread
 
 Time = tuple[int, int]
@@ -75,12 +74,6 @@ def thread_of(comment: Mapping[str, object]) -> str | None:
     if thread_id is None:
         thread_id = comment.get("_id")
     return thread_id if may_be_id(thread_id) else None
-
-
-def may_be_id(value: object) -> TypeGuard[str]:
-    """Whether it could be the id of something that callers see. Another program may write megabytes there."""
-    # Not `isinstance`: BSON's code arrives as a kind of `str` that nothing can be looked up by.
-    return type(value) is str and 0 < len(value) <= ID_LENGTH
 
 
 def add_statuses(statuses: Mapping[str, int], before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
