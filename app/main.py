@@ -226,6 +226,7 @@ class Server:
         )
 
     def _listen(self) -> None:
+        self._admission = Admission(self.settings, pressure=self._pressure)
         edge = Edge(
             settings=self.settings,
             authenticator=self._authenticator,
@@ -235,7 +236,7 @@ class Server:
             ids=self._ids,
             position=lambda: self._codec.encode(self.hub.position),
             runtime=self.runtime,
-            admission=Admission(self.settings, pressure=self._pressure),
+            admission=self._admission,
         )
         application = Application(
             routes(edge, self._services()),
@@ -373,6 +374,8 @@ class Server:
             async with asyncio.timeout_at(begun + seconds + 2.0):
                 await self.connections.emptied()
                 await self._http.answered()
+                # Who hangs up in the middle of a write has asked for it all the same.
+                await self._admission.turns.ended()
                 await self._http.close_all_connections()
 
 

@@ -12,6 +12,7 @@ from pymongo.database import Database
 from tornado.ioloop import IOLoop
 
 from app.position import Position
+from models.comment_store import CommentStore
 from tests.conftest import Copydesk
 from tests.editor import Editor
 from tests.handlers.raw_socket import RawSocket, shake, started_with
@@ -281,6 +282,35 @@ async def test_a_drain_sends_everyone_away_and_finishes_what_was_begun(
         assert (await asyncio.wait_for(asyncio.shield(socket.closed), 20))[0] == 4000
     await stopping
     assert (copydesk.server.hub.subscriptions, len(copydesk.server.connections)) == (0, 0)
+
+
+async def test_what_somebody_asked_for_who_has_hung_up_is_done_before_the_end(
+    copydesk: Copydesk, plain_database: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await copydesk.project()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    post = CommentStore.create
+
+    async def held(*arguments: Any, **options: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await post(*arguments, **options)
+
+    monkeypatch.setattr(CommentStore, "create", held)
+    leaving = await RawSocket.open(copydesk)
+    body = json.dumps({"body": "Written while leaving"}).encode()
+    head = [
+        f"POST /api/v1/projects/{project}/comments HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json",
+        f"Authorization: Bearer {copydesk.token('alice')}", f"Content-Length: {len(body)}", "", "",
+    ]  # fmt: skip
+    leaving.writer.write("\r\n".join(head).encode() + body)
+    await asyncio.wait_for(begun.wait(), 20)
+    await leaving.close()
+    stopping = asyncio.ensure_future(copydesk.server.stop(drain_seconds=10.0))
+    await copydesk.until(lambda: not copydesk.server._http._due)  # nobody waits for an answer
+    asyncio.get_running_loop().call_later(0.5, go_on.set)
+    await stopping
+    assert [comment["body"] for comment in plain_database.comments.find()] == ["Written while leaving"]
 
 
 async def test_a_handshake_during_a_drain_is_sent_elsewhere(copydesk: Copydesk, sockets: list[RawSocket]) -> None:
