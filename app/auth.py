@@ -101,13 +101,26 @@ class Authenticator:
             issued_at=issued_at,
         )
 
-    async def confirm(self, identity: Identity) -> None:
-        """Whether what a handshake proved a while ago still holds. Raises `Unauthenticated`."""
-        session = identity.session_id
-        over = session is not None and await self._sessions.get(session) is None
+    async def confirm(self, identity: Identity) -> Identity:
+        """What was proved a while ago, as it is now: a session has the roles of its user. Raises `Unauthenticated`."""
+        id = identity.session_id  # noqa: A001 - the field's name
+        session = None if id is None else await self._sessions.get(id)
         user = await self._users.get(identity.user_id)
-        if over or user is None or user.refuses(identity.issued_at):
+        if (id is not None and session is None) or user is None or user.refuses(identity.issued_at):
             raise Unauthenticated("You have been signed out or disabled. Sign in again.")
+        return identity if session is None else _session_identity(session, user)
+
+    async def still_holds(self, identity: Identity) -> bool:
+        """Whether somebody who is connected now may stay.
+
+        To be asked once they are known to `Connections`. Before that, the end of what they had proved was told to
+        nobody; after it, their connection is closed.
+        """
+        try:
+            now = await self.confirm(identity)
+        except Unauthenticated:
+            return False
+        return (now.roles, now.groups) == (identity.roles, identity.groups)
 
     async def has_ended(self, identity: Identity) -> bool:
         """Whether live connections of this identity are to be closed, as the database says now."""

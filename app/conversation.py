@@ -230,8 +230,7 @@ class Conversation:
             if self._handshake is None:
                 raise Unauthenticated("Send a token with hello.")
             # The handshake may be seconds old, and nobody closes a connection that has not said who it is.
-            await self._authenticator.confirm(self._handshake)
-            return self._handshake
+            return await self._authenticator.confirm(self._handshake)
         identity = await self._authenticator.identify_token(str(command.token))
         # A token wins over a cookie, but a bearer in the handshake was a token already.
         shaken = self._handshake

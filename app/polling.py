@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -60,11 +61,9 @@ class Poll:
                 await self._join(topic)
             if since is None:
                 return self._answer(here)
-            try:
-                gap = await self._read.missed.since(since)
-            except NotResumable as answer:
-                return self._start_anew(answer)
-            return await self._wait(gap, wait_seconds)
+            told = await self._told(since, wait_seconds)
+            # Ended in the middle: nothing of what came was told, so the client asks again from where it was.
+            return Polled(position=since, pushes=self._pushes, more=False) if told is None else told
         finally:
             self.stop()
 
@@ -99,22 +98,26 @@ class Poll:
                 self._read.hub.leave(gone)
             self._push(unsubscribed(topic, refusal))
 
-    async def _wait(self, gap: Gap, seconds: float) -> Polled:
+    async def _told(self, since: str, seconds: float) -> Polled | None:
+        """The answer, or None where the poll was ended before there was one."""
+        try:
+            gap = await self._read.missed.since(since)
+            return await self._wait(gap, seconds)
+        except NotResumable as answer:
+            return None if self._over else self._start_anew(answer)
+
+    async def _wait(self, gap: Gap, seconds: float) -> Polled | None:
         deadline = asyncio.get_running_loop().time() + seconds
-        while True:
+        while not self._over:
             self._news.clear()
-            try:
-                told = self._tell(gap)
-            except NotResumable as answer:
-                return self._start_anew(answer)
+            told = self._tell(gap)
             left = deadline - asyncio.get_running_loop().time()
-            if told is not None or self._pushes or left <= 0 or self._over:
+            if told is not None or self._pushes or left <= 0:
                 return told or self._answer(max(self._read.hub.position, gap.position))
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._news.wait()
-            except TimeoutError:
-                continue
+        return None
 
     def _tell(self, gap: Gap) -> Polled | None:
         """The events there are, or None where there are none. Raises `NotResumable`."""

@@ -108,7 +108,8 @@ class EventStreamHandler(OutboxConnection, ApiHandler):
             later=asyncio.get_running_loop().call_later,
         )
         try:
-            await self.follower.run(topics, since=since, snapshot=snapshot)
+            if await self.may_stay(identity):
+                await self.follower.run(topics, since=since, snapshot=snapshot)
         finally:
             expiry.cancel()
             self.follower.stop()
@@ -242,6 +243,8 @@ class EventPollHandler(ApiHandler):
         self._poll = Poll(self.sources, self.caller)
         self.connections.begin_poll(self._poll)
         try:
+            if not await self.edge.authenticator.still_holds(self.caller):
+                self._poll.stop()
             answer = await self._poll.answer(
                 topics, since=self.query("since"), wait_seconds=self.query("wait", default=0.0)
             )

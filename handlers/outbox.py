@@ -7,10 +7,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import structlog
 from tornado.iostream import IOStream, StreamClosedError
 
 from app.connections import Connections, Stuck
+from app.permissions import Identity
+from app.protocol import CloseCode
 from handlers import straight
+from handlers.operation import Edge
+from models.errors import translate
+
+log = structlog.get_logger("copydesk.outbox")
 
 CHUNK = 64 * 1024
 """How much is handed to the stream at once; what the client has not read of it counts as waiting until all is gone."""
@@ -156,9 +163,26 @@ class Outbox:
 class OutboxConnection:
     """What every handler that holds a connection open has of `app.connections.Connection`."""
 
+    edge: Edge
     connections: Connections
     _outbox: Outbox | None = None
     _closing = False
+
+    def leave(self, code: CloseCode) -> None:
+        """End the connection."""
+        raise NotImplementedError
+
+    async def may_stay(self, identity: Identity) -> bool:
+        """To be asked once `connections` knows who this is; who may not, or of whom it cannot be told, leaves."""
+        try:
+            code = None if await self.edge.authenticator.still_holds(identity) else CloseCode.ROLES_CHANGED
+        except Exception as error:
+            if translate(error) is None:
+                log.exception("not_confirmed", user_id=identity.user_id)
+            code = CloseCode.LOST
+        if code is not None:
+            self.leave(code)
+        return code is None
 
     @property
     def pending_bytes(self) -> int:

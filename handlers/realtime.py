@@ -248,7 +248,12 @@ class RealtimeHandler(OutboxConnection, Handler, WebSocketHandler):
 
     async def _heard(self, hearing: Awaitable[None], conversation: Conversation) -> None:
         await hearing
-        self.identity = conversation.identity
+        identity = conversation.identity
+        if identity is self.identity:
+            return
+        self.identity = identity
+        if identity is not None:
+            await self.may_stay(identity)
 
     def on_close(self) -> None:
         self._closing = True

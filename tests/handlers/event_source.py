@@ -24,15 +24,24 @@ class EventSource:
 
     @classmethod
     async def open(
-        cls, url: str, token: str, topics: str, *, last_id: str | None = None, more: str = ""
+        cls,
+        url: str,
+        token: str | None,
+        topics: str,
+        *,
+        last_id: str | None = None,
+        more: str = "",
+        headers: str = "",
     ) -> EventSource:
+        """`headers` are lines; they say who it is where there is no token."""
         parts = urlsplit(url)
         # A line is a whole push.
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=2**24)
-        resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
+        headers += f"Last-Event-ID: {last_id}\r\n" if last_id else ""
+        headers += f"Authorization: Bearer {token}\r\n" if token else ""
         writer.write(
             f"GET /api/v1/events/stream?topics={quote(topics)}{more} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-            f"Authorization: Bearer {token}\r\n{resume}\r\n".encode()
+            f"{headers}\r\n".encode()
         )
         head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).decode()
         return cls(reader, writer, head)

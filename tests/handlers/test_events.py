@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from app.polling import Poll
+from app.protocol import Frame
 from tests.conftest import Copydesk
 from tests.handlers.event_source import Open, poll
 from tests.handlers.raw_socket import sign_in
@@ -155,6 +157,28 @@ async def test_a_poll_of_somebody_who_is_disabled_meanwhile_ends_at_once_and_tel
     answer = await waiting
     assert (answer.code, b"Secret" in answer.body) == (401, False)
     assert time.monotonic() - begun_at < 20
+
+
+async def test_a_poll_that_is_ended_in_the_moment_of_news_loses_nothing(
+    copydesk: Copydesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a drain, or other roles: the client asks again, of whichever process."""
+    send, begun = Poll.send, await poll(copydesk, "projects")
+
+    def send_and_stop(self: Poll, frame: Frame) -> None:
+        send(self, frame)
+        if frame.name == "events":
+            self.stop()
+
+    waiting = asyncio.ensure_future(poll(copydesk, "projects", since=begun["position"], wait=25))
+    await copydesk.until(lambda: len(copydesk.server.connections.polls) == 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Poll, "send", send_and_stop)
+        other = await copydesk.project("Other")
+        first = await waiting
+    second = await poll(copydesk, "projects", since=first["position"])
+    pushes = [*first["pushes"], *second["pushes"]]
+    assert [event["id"] for push in pushes for event in push["events"]] == [other]
 
 
 async def test_a_poll_that_hears_nothing_moves_on(copydesk: Copydesk) -> None:
