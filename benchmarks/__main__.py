@@ -2,7 +2,7 @@
 
     python -m benchmarks [--quick] [--shape one-at-a-time ...] [--rounds 5] [--kinds copydesk,ws] [--into FILE]
 
-All shapes, once each, take half an hour.
+All shapes, once each, take twenty minutes to half an hour; a quick run takes two.
 
 Starts all it needs: a MongoDB of its own, every relay in turn pinned to one core, load and MongoDB on the other. With
 `--into benchmarks/RESULTS.md` each table takes the place of the one of that shape in the page, and the figures by
@@ -45,6 +45,9 @@ class Plan:
     changes: int
     connections: int
     idle_seconds: float
+    rest_seconds: float
+    """Before anything is measured on connections that were just opened, and to see what is used without events."""
+    per_socket: int
     by_listeners: tuple[int, ...]
     returning: int
     projects: tuple[int, ...]
@@ -62,6 +65,8 @@ FULL = Plan(
     changes=20_000,
     connections=10_000,
     idle_seconds=26.0,
+    rest_seconds=6.0,
+    per_socket=20,
     by_listeners=(10, 100, 1000, 5000),
     returning=5000,
     projects=(10, 10_000),
@@ -73,18 +78,22 @@ QUICK = Plan(
     rounds=1,
     listeners=200,
     events=50,
-    burst=500,
-    latency_events=100,
-    changes=5000,
-    connections=1000,
-    idle_seconds=5.0,
+    burst=300,
+    latency_events=30,
+    changes=2000,
+    connections=500,
+    idle_seconds=1.0,
+    rest_seconds=0.5,
+    per_socket=5,
     by_listeners=(10, 100),
-    returning=500,
+    returning=300,
     projects=(10, 1000),
-    others=(100, 1000),
-    lone_events=200,
-    overviews=10,
+    others=(100, 500),
+    lone_events=100,
+    overviews=3,
 )
+NOT_QUICK = {"copydesk-relay", "bare-send", "python-socketio", "parse"}
+"""Kinds that are left out of a quick run where nobody asks for them: slow ones, and variants of others."""
 SLOW_IN_A_BURST = {"tornado", "python-socketio", "parse"}
 """Kinds that would need ten minutes for what others do in one: they get a tenth of the changes."""
 HELD_IDLE = {"copydesk", "tornado", "ws"}
@@ -98,6 +107,8 @@ class Bench:
 
     def __init__(self, plan: Plan, kinds: list[str], uri: str) -> None:
         self.plan, self.kinds, self.uri = plan, kinds, uri
+        self.kept: dict[str, dict[int, Figures]] | None = None
+        """The figures by number of listeners, by server."""
 
     def one_at_a_time(self) -> str:
         """Listeners of one project, one event at a time."""
@@ -129,9 +140,11 @@ class Bench:
         """One stream per socket, as far as that goes."""
         runs = self._rounds(
             [kind for kind in self.kinds if kind in ("copydesk", "tornado", "tornado-per-socket")],
-            lambda kind: shapes.one_at_a_time(kind, self.uri, listeners=20, events=self.plan.events),
+            lambda kind: shapes.one_at_a_time(kind, self.uri, listeners=self.plan.per_socket, events=self.plan.events),
         )
-        return self._told("20 listeners, one event at a time: one change stream for each, or one for all", runs)
+        return self._told(
+            f"{self.plan.per_socket} listeners, one event at a time: one change stream for each, or one for all", runs
+        )
 
     def latency(self) -> str:
         """From the write to the read."""
@@ -177,13 +190,20 @@ class Bench:
         """Connections on which nothing happens."""
         runs: Runs = {}
         for kind in [kind for kind in self._common if kind in HELD_IDLE]:
-            figures = shapes.idle(kind, self.uri, listeners=self.plan.connections, seconds=self.plan.idle_seconds)
-            runs[relays.KINDS[kind].name] = [figures]
+            for _ in range(self.plan.rounds):
+                figures = shapes.idle(
+                    kind,
+                    self.uri,
+                    listeners=self.plan.connections,
+                    seconds=self.plan.idle_seconds,
+                    rest_seconds=self.plan.rest_seconds,
+                )
+                runs.setdefault(relays.KINDS[kind].name, []).append(figures)
         return f"## {self.plan.connections:,} idle connections\n\n" + table(runs, first="server")
 
     def by_listeners(self) -> str:
         """One event at a time, to few and to many."""
-        kept: dict[str, dict[int, dict[str, float]]] = {}
+        kept: dict[str, dict[int, Figures]] = {}
         parts = []
         for listeners in self.plan.by_listeners:
             events = max(20, min(self.plan.lone_events, 100_000 // listeners))
@@ -198,7 +218,7 @@ class Bench:
                 kept.setdefault(name, {})[listeners] = {
                     figure: statistics.median(run[figure] for run in figures) for figure in figures[0]
                 }
-        FIGURES.write_text(json.dumps(kept, indent=1) + "\n")
+        self.kept = kept
         return "## By number of listeners, one event at a time\n" + "\n".join(parts)
 
     def returning(self) -> str:
@@ -217,11 +237,11 @@ class Bench:
         for _ in range(self.plan.rounds):
             for count in self.plan.projects:
                 runs.setdefault(f"10 listeners, {count:,} projects", []).append(
-                    growth.projects(self.uri, count=count, events=self.plan.lone_events)
+                    growth.projects(self.uri, count=count, events=self.plan.lone_events, rest=self.plan.rest_seconds)
                 )
             for count in self.plan.others:
                 runs.setdefault(f"100 listeners, {count:,} other connections", []).append(
-                    growth.connections(self.uri, count=count, events=self.plan.lone_events)
+                    growth.connections(self.uri, count=count, events=self.plan.lone_events, rest=self.plan.rest_seconds)
                 )
         return "## What one event costs as the rest grows\n\n" + table(runs, first="Copydesk with")
 
@@ -301,14 +321,15 @@ def main() -> int:
     parser.add_argument("--latency-events", type=int)
     parser.add_argument("--lone-events", type=int)
     parser.add_argument("--into", type=Path, help="the page whose tables are replaced by these")
-    parser.add_argument("--kinds", default=",".join(relays.KINDS), help="only these relays, with commas between")
+    parser.add_argument("--kinds", help="only these relays, with commas between")
     arguments = parser.parse_args()
     plan = QUICK if arguments.quick else FULL
     given = ("rounds", "listeners", "events", "burst", "latency_events", "lone_events")
     plan = replace(plan, **{name: value for name in given if (value := getattr(arguments, name)) is not None})
     versions = relays.install()
     absent = [kind for kind, text in versions.items() if text.startswith("absent")]
-    kinds = [kind for kind in arguments.kinds.split(",") if kind not in absent]
+    usual = [kind for kind in relays.KINDS if not (arguments.quick and kind in NOT_QUICK)]
+    kinds = [kind for kind in (arguments.kinds.split(",") if arguments.kinds else usual) if kind not in absent]
     pin(LOAD_CORE)
     # What was started has to end with this, however it is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -326,6 +347,8 @@ def main() -> int:
                     rounds = f"{plan.rounds} rounds" if plan.rounds > 1 else "1 round"
                     text += f"\n\n{time.strftime('%Y-%m-%d %H:%M')}, {rounds}; {described()[-1]}."
                     arguments.into.write_text(merged(arguments.into.read_text(), name, text))
+                    if bench.kept is not None:
+                        FIGURES.write_text(json.dumps(bench.kept, indent=1) + "\n")
                 say(f"{name}: {time.monotonic() - begun:.0f} s")
         finally:
             database.stop()

@@ -16,10 +16,10 @@ from benchmarks.machine import LOAD_CORE, Meter
 from benchmarks.relays import Running, ask, child, copydesk, said
 from benchmarks.shapes import Figures, database_name
 
-IDLE_SECONDS = 6.0
 
-
-def _per_event(running: Running, heard: Listeners, writer: Writer, *, events: int, others: list[str]) -> Figures:
+def _per_event(
+    running: Running, heard: Listeners, writer: Writer, *, events: int, rest: float, others: list[str]
+) -> Figures:
     """CPU for each event, one at a time, beyond what is used without any; of those in `others` nobody hears."""
     for number in range(20):
         writer.one()
@@ -27,7 +27,7 @@ def _per_event(running: Running, heard: Listeners, writer: Writer, *, events: in
         if others:
             writer.elsewhere(others[number % len(others)])
     meter = Meter(*running.pids)
-    time.sleep(IDLE_SECONDS)
+    time.sleep(rest)
     idle = meter.read().total / meter.seconds
     meter = Meter(*running.pids)
     for number in range(events):
@@ -44,8 +44,8 @@ def _per_event(running: Running, heard: Listeners, writer: Writer, *, events: in
     }
 
 
-def projects(uri: str, *, count: int, events: int) -> Figures:
-    """Ten listeners of one project among many; every second comment is in one of the others."""
+def projects(uri: str, *, count: int, events: int, rest: float) -> Figures:
+    """Ten listeners of one project among many; every second comment is in one of the others. First `rest` seconds."""
     name = database_name()
     others = [f"other{number}" for number in range(count - 1)]
     writer = Writer(uri, name)
@@ -54,12 +54,12 @@ def projects(uri: str, *, count: int, events: int) -> Figures:
         with copydesk(uri, name) as running, listening(running, 10) as heard:
             writer.one()
             heard.await_all(writer.written)
-            return _per_event(running, heard, writer, events=events, others=others)
+            return _per_event(running, heard, writer, events=events, rest=rest, others=others)
     finally:
         writer.close()
 
 
-def connections(uri: str, *, count: int, events: int) -> Figures:
+def connections(uri: str, *, count: int, events: int, rest: float) -> Figures:
     """A hundred listeners of one project beside so many of another one, in which nothing happens."""
     name = database_name()
     writer = Writer(uri, name)
@@ -72,7 +72,7 @@ def connections(uri: str, *, count: int, events: int) -> Figures:
         ):
             writer.one()
             heard.await_all(writer.written)
-            figures = _per_event(running, heard, writer, events=events, others=[])
+            figures = _per_event(running, heard, writer, events=events, rest=rest, others=[])
             quiet.await_all(0)  # they are still there, and heard nothing
             return figures
     finally:

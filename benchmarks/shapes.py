@@ -17,8 +17,6 @@ from benchmarks.machine import Meter, forget_peak, peak_bytes, resident_bytes
 from benchmarks.relays import HERE, KINDS, Running, ask, child, said
 
 Figures = dict[str, float]
-SETTLED_SECONDS = 5.0
-"""For what connecting left to be done."""
 _names = (f"bench-{number}" for number in itertools.count(1))
 
 
@@ -117,8 +115,8 @@ def latency(kind: str, uri: str, *, listeners: int, events: int, rate: float) ->
         }
 
 
-def idle(kind: str, uri: str, *, listeners: int, seconds: float) -> Figures:
-    """Connections on which nothing happens."""
+def idle(kind: str, uri: str, *, listeners: int, seconds: float, rest_seconds: float) -> Figures:
+    """Connections on which nothing happens. They rest first: connecting leaves things to be done."""
     name = database_name()
     writer = Writer(uri, name)
     try:
@@ -131,7 +129,7 @@ def idle(kind: str, uri: str, *, listeners: int, seconds: float) -> Figures:
             alone = _cores(running, seconds)
             with listening(running, listeners) as heard:
                 grown = resident_bytes(running.pid) - memory
-                time.sleep(SETTLED_SECONDS)
+                time.sleep(rest_seconds)
                 answered = _cores(running, seconds) - alone
                 # Not for so long that they are taken for dead.
                 with held_up(heard.pid):
