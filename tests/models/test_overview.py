@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -18,11 +17,9 @@ from models.fields import Unfit
 from models.item import STATUSES, Item
 from models.item_store import ItemFilter, ItemStore
 from models.overview import CommentCounter, Contents
-from models.overview_store import Moment, OverviewStore
+from models.overview_store import OverviewStore
 from models.page import PageRequest, scope
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ITEMS = "/api/v1/projects/P/items"
+from tests.models.overviews import ITEMS, NOON, begin, comment, item, read_moment
 
 
 @pytest.fixture
@@ -32,39 +29,12 @@ def reported() -> list[object]:
 
 @pytest.fixture
 def overviews(io_loop: IOLoop, database: Any, reported: list[object]) -> OverviewStore:
-    async def prepare() -> None:
-        await schema.apply(database)
-        await database.projects.insert_one({"_id": "P", "name": "Spring"})
-
-    io_loop.run_sync(prepare)
+    io_loop.run_sync(lambda: begin(database))
     return OverviewStore(database, report=lambda _collection, key, _problem: reported.append(key))
 
 
-async def moment(overviews: OverviewStore, project_id: str = "P", *, limit: int = 200) -> Moment:
-    request = PageRequest(sort="rank", scope=scope(ITEMS, "rank"), position="before", limit=limit)
-    return await overviews.read(project_id, request, user_id="alice")
-
-
 async def read(overviews: OverviewStore, project_id: str = "P", *, limit: int = 200) -> Contents:
-    return (await moment(overviews, project_id, limit=limit)).contents
-
-
-def item(item_id: str, **fields: Any) -> dict[str, Any]:
-    content = {"id": item_id, "version": "1"}
-    return {
-        "_id": item_id,
-        "project_id": "P",
-        "content": content,
-        "name": "x",
-        "type": "page",
-        "status": "draft",
-        **fields,
-    }
-
-
-def comment(comment_id: str, minute: int = 0, **fields: Any) -> dict[str, Any]:
-    at = NOON + timedelta(minutes=minute)
-    return {"_id": comment_id, "project_id": "P", "body": "Hello", "author": "bob", "created_at": at, **fields}
+    return (await read_moment(overviews, project_id, limit=limit)).contents
 
 
 async def test_an_empty_project_has_an_overview_of_zeros(overviews: OverviewStore) -> None:
@@ -168,7 +138,7 @@ async def test_only_the_callers_unread_notifications_about_this_project_count(
             {**mine, "subject": {"kind": "project", "project_id": "Q"}},
         ]
     )
-    assert (await moment(overviews)).unread == 2
+    assert (await read_moment(overviews)).unread == 2
     assert (await overviews.unread("P", "alice"))[0] == 2
 
 

@@ -16,25 +16,19 @@ from models import overview_store, schema
 from models.overview import THREADS_SHOWN, Contents
 from models.overview_store import Moment, OverviewStore
 from models.overview_update import Earlier, Renewed, Touched, merge_threads, thread_of
-from models.page import PageRequest, scope
-from tests.models.test_overview import ITEMS, NOON, comment, item
+from tests.models.overviews import NOON, begin, comment, item, read_moment
 
 STEPS = 60
 
 
 @pytest.fixture
 def overviews(io_loop: IOLoop, database: Any) -> OverviewStore:
-    async def prepare() -> None:
-        await schema.apply(database)
-        await database.projects.insert_one({"_id": "P", "name": "Spring"})
-
-    io_loop.run_sync(prepare)
+    io_loop.run_sync(lambda: begin(database))
     return OverviewStore(database, report=lambda *_what: None)
 
 
 async def read(overviews: OverviewStore, earlier: Earlier | None = None) -> Moment:
-    request = PageRequest(sort="rank", scope=scope(ITEMS, "rank"), position="", limit=10)
-    return await overviews.read("P", request, user_id="alice", earlier=earlier)
+    return await read_moment(overviews, limit=10, earlier=earlier)
 
 
 def encoded(moment: Moment) -> bytes:
