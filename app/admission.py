@@ -58,12 +58,6 @@ class Turns:
         self._at_once = at_once
         self._busy: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        self._nothing_left = asyncio.Event()
-        self._nothing_left.set()
-
-    async def ended(self) -> None:
-        """Wait until nothing is under way, for clients who have left neither."""
-        await self._nothing_left.wait()
 
     @asynccontextmanager
     async def turn(self, user_id: str) -> AsyncIterator[None]:
@@ -71,7 +65,6 @@ class Turns:
         busy = self._busy.get(user_id, 0)
         if busy < self._at_once:
             self._busy[user_id] = busy + 1
-            self._nothing_left.clear()
         else:
             await self._wait(user_id)
         try:
@@ -100,8 +93,6 @@ class Turns:
         self._busy[user_id] -= 1
         if not self._busy[user_id]:
             del self._busy[user_id]
-        if not self._busy:
-            self._nothing_left.set()
 
 
 class Admission:

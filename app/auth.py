@@ -114,7 +114,8 @@ class Authenticator:
         """Whether somebody who is connected now may stay.
 
         To be asked once they are known to `Connections`. Before that, the end of what they had proved was told to
-        nobody; after it, their connection is closed.
+        nobody; after it, their connection is closed. Roles of a token are its own: it may come again with them, so
+        that to close it here for what was said of its user since would go on for ever.
         """
         try:
             now = await self.confirm(identity)
@@ -196,6 +197,8 @@ class Authenticator:
         return None if touched is None else _session_identity(touched, user)
 
     async def _touch(self, session: Session) -> Session | None:
+        if not self._session_store.is_due(session):
+            return session  # as it was read a moment ago: not to be remembered, for it may have ended since
         return await self._sessions.renew(session.id, lambda: self._session_store.touch(session))
 
 

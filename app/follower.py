@@ -76,8 +76,8 @@ class Follower:
 
     @property
     def all_live(self) -> bool:
-        """Whether one position holds for all topics now."""
-        return not self._fresh and self._told.keys() == self._subscriptions.keys()
+        """Whether one position holds for all topics now. Before there are any, none does."""
+        return bool(self._told) and not self._fresh and self._told.keys() == self._subscriptions.keys()
 
     async def run(self, topics: Sequence[str], *, since: str | None, snapshot: bool) -> None:
         """Follow until `stop`. Whatever goes wrong with a topic is told to this client only."""

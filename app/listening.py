@@ -12,7 +12,8 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tornado.http1connection import HTTP1ServerConnection
@@ -32,6 +33,43 @@ _SO_ATTACH_FILTER = 26
 _BPF_RET = 0x06
 
 
+class Unfinished:
+    """What was begun and has to be finished before the server ends."""
+
+    def __init__(self) -> None:
+        self._things: set[object] = set()
+        self._nothing = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    def add(self, thing: object) -> None:
+        """It has begun; fine to say twice."""
+        self._things.add(thing)
+        self._nothing.clear()
+
+    def discard(self, thing: object) -> None:
+        """It is finished, or does not count any more."""
+        self._things.discard(thing)
+        if not self._things:
+            self._nothing.set()
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """For a request that is carried out. Who hangs up in the middle of a write has asked for it all the same."""
+        thing = object()
+        self.add(thing)
+        try:
+            yield
+        finally:
+            self.discard(thing)
+
+    async def nothing(self) -> None:
+        """Wait until there is nothing; what begins meanwhile is waited for as well."""
+        while self._things:
+            await self._nothing.wait()
+
+
 class ListeningServer(HTTPServer):
     """Knows on which of its connections an answer is due.
 
@@ -43,7 +81,6 @@ class ListeningServer(HTTPServer):
         """As `HTTPServer`; Tornado calls this in place of a constructor."""
         super().initialize(*arguments, **options)
         self._listening: list[socket.socket] = []
-        self._arriving = 0
         self._seen: set[object] = set()
         # Since when each waits for a request, longest first; and since when there are bytes of one.
         self._awaiting: dict[HTTP1ServerConnection, float] = {}
@@ -52,9 +89,8 @@ class ListeningServer(HTTPServer):
         self.crowded: Callable[[int], bool] = lambda _descriptor: False
         """Whether a new connection with this descriptor is one too many."""
         self._silent: set[object] = set()
-        self._due: set[object] = set()
-        self._nothing_due = asyncio.Event()
-        self._nothing_due.set()
+        self.unfinished = Unfinished()
+        """Connections on which an answer is due, and what handlers are at."""
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Listen on these."""
@@ -79,11 +115,11 @@ class ListeningServer(HTTPServer):
         self._listening = []
         self.stop()
 
-    async def answered(self) -> None:
-        """After `stop_listening`: wait until no answer is due. WebSockets do not count."""
+    async def finished(self) -> None:
+        """After `stop_listening`: wait until no answer is due and nothing is unfinished. WebSockets do not count."""
         waiting = asyncio.get_running_loop().call_later(SILENT_SECONDS, self._forget_silent)
         try:
-            await self._nothing_due.wait()
+            await self.unfinished.nothing()
         finally:
             waiting.cancel()
 
@@ -92,36 +128,35 @@ class ListeningServer(HTTPServer):
         if self.crowded(stream.socket.fileno()) and not self._close_idle():
             stream.close()  # an answer would need what there is no more of
             return
-        self._arriving += 1
-        self._nothing_due.clear()
+        self.unfinished.add(stream)
         super().handle_stream(stream, address)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Tornado calls it when it begins to wait for a request, not when there is one."""
         self._stop_waiting(server_conn)
-        if isinstance(server_conn, HTTP1ServerConnection):
-            self._awaiting[server_conn] = self.clock()
         if server_conn in self._seen:
-            self._settle(server_conn)
+            self.unfinished.discard(server_conn)
         else:
-            self._arriving -= 1
             self._seen.add(server_conn)
             self._silent.add(server_conn)
-            self._expect(server_conn)
+            self.unfinished.add(server_conn)
+        if isinstance(server_conn, HTTP1ServerConnection):
+            self._awaiting[server_conn] = self.clock()
+            self.unfinished.discard(server_conn.stream)
         return _Noticing(super().start_request(server_conn, request_conn), self, server_conn)
 
     def begun(self, server_conn: object) -> None:
         """A request has come."""
         self._stop_waiting(server_conn)
         self._silent.discard(server_conn)
-        self._expect(server_conn)
+        self.unfinished.add(server_conn)
 
     def on_close(self, server_conn: object) -> None:
         """Also called where a connection becomes a WebSocket."""
         self._stop_waiting(server_conn)
         self._seen.discard(server_conn)
         self._silent.discard(server_conn)
-        self._settle(server_conn)
+        self.unfinished.discard(server_conn)
         super().on_close(server_conn)
 
     def sweep(self) -> None:
@@ -148,18 +183,9 @@ class ListeningServer(HTTPServer):
             self._awaiting.pop(server_conn, None)
             self._trickling.pop(server_conn, None)
 
-    def _expect(self, server_conn: object) -> None:
-        self._due.add(server_conn)
-        self._nothing_due.clear()
-
-    def _settle(self, server_conn: object) -> None:
-        self._due.discard(server_conn)
-        if not self._due and not self._arriving:
-            self._nothing_due.set()
-
     def _forget_silent(self) -> None:
         for server_conn in tuple(self._silent):
-            self._settle(server_conn)
+            self.unfinished.discard(server_conn)
 
 
 def admit_nobody(listening: socket.socket) -> None:

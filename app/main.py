@@ -28,7 +28,7 @@ from app.history import History
 from app.hub import Hub
 from app.informing import Informing
 from app.lease import Lease
-from app.listening import ListeningServer
+from app.listening import ListeningServer, Unfinished
 from app.live import Live
 from app.metrics import Metrics, Transport
 from app.overviews import Overviews
@@ -226,7 +226,7 @@ class Server:
         )
 
     def _listen(self) -> None:
-        self._admission = Admission(self.settings, pressure=self._pressure)
+        unfinished = Unfinished()
         edge = Edge(
             settings=self.settings,
             authenticator=self._authenticator,
@@ -236,7 +236,8 @@ class Server:
             ids=self._ids,
             position=lambda: self._codec.encode(self.hub.position),
             runtime=self.runtime,
-            admission=self._admission,
+            admission=Admission(self.settings, pressure=self._pressure),
+            unfinished=unfinished,
         )
         application = Application(
             routes(edge, self._services()),
@@ -253,7 +254,7 @@ class Server:
             idle_connection_timeout=75,
             body_timeout=30,
         )
-        self._http.crowded = self._pressure.crowded
+        self._http.crowded, self._http.unfinished = self._pressure.crowded, unfinished
         try:
             sockets = bind_sockets(self.settings.port, address=self.settings.address, backlog=4096)
         except OSError as problem:
@@ -373,10 +374,8 @@ class Server:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(begun + seconds + 2.0):
                 await self.connections.emptied()
-                await self._http.answered()
-                # Who hangs up in the middle of a write has asked for it all the same.
-                await self._admission.turns.ended()
-                await self._http.close_all_connections()
+                await self._http.finished()
+        await self._http.close_all_connections()
 
 
 def serve(settings: Settings) -> int:

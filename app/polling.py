@@ -63,7 +63,7 @@ class Poll:
                 return self._answer(here)
             told = await self._told(since, wait_seconds)
             # Ended in the middle: nothing of what came was told, so the client asks again from where it was.
-            return Polled(position=since, pushes=self._pushes, more=False) if told is None else told
+            return Polled(position=since, pushes=[], more=False) if told is None else told
         finally:
             self.stop()
 

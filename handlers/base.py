@@ -313,11 +313,15 @@ def _framed(verb: Verb) -> Verb:
         if self._too_large:
             raise self._over_limit()
         self.request.body = bytes(self._body)
-        if self.identity is None or self.live:
+        if self.live:
             await done(self, **path)
             return
-        # Not before the body is there: what trickles in would take the turns of all else that its user does.
-        async with self.edge.admission.turns.turn(self.identity.user_id):
-            await done(self, **path)
+        with self.edge.unfinished.work():
+            if self.identity is None:
+                await done(self, **path)
+                return
+            # Not before the body is there: what trickles in would take the turns of all else that its user does.
+            async with self.edge.admission.turns.turn(self.identity.user_id):
+                await done(self, **path)
 
     return framed

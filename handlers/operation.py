@@ -10,6 +10,7 @@ import msgspec
 from app.access import Access
 from app.admission import Admission
 from app.auth import Authenticator
+from app.listening import Unfinished
 from app.metrics import Metrics
 from app.permissions import Action
 from app.runtime import Runtime
@@ -82,3 +83,4 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True):
     """The position of the relay now, as clients see it."""
     runtime: Runtime
     admission: Admission
+    unfinished: Unfinished

@@ -70,12 +70,16 @@ class SessionStore:
         document = await self._sessions.find_one({"_id": id, "expires_at": {"$gt": self._now()}})
         return None if document is None else _read(document)
 
+    def is_due(self, session: Session) -> bool:
+        """Whether the last note of its use is so long ago that `touch` makes another."""
+        return self._now().timestamp() - session.touched_at >= self.touch_seconds
+
     async def touch(self, session: Session) -> Session | None:
         """Note that the session is used, if that was long enough ago. None where it has ended meanwhile."""
         now = self._now()
         if now.timestamp() >= session.expires_at:
             return None
-        if now.timestamp() - session.touched_at < self.touch_seconds:
+        if not self.is_due(session):
             return session
         created = datetime.fromtimestamp(session.created_at, now.tzinfo)
         changed = {"touched_at": now, "expires_at": self._end(created, now)}

@@ -77,11 +77,11 @@ def plain(io_loop: IOLoop) -> Iterator[Listening]:
     io_loop.run_sync(made.close)
 
 
-async def answered(listening: Listening) -> None:
+async def finished(listening: Listening) -> None:
     """Wait until no answer is due."""
     assert isinstance(listening.server, ListeningServer)
     async with asyncio.timeout(20):  # which lets nothing else run first
-        await listening.server.answered()
+        await listening.server.finished()
 
 
 async def read_answer(reader: asyncio.StreamReader) -> bytes:
@@ -101,7 +101,7 @@ async def test_a_request_that_runs_when_the_server_stops_is_waited_for(listening
     await listening.gate.entered.wait()
 
     listening.server.stop_listening()
-    waiting = asyncio.create_task(answered(listening))
+    waiting = asyncio.create_task(finished(listening))
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", listening.port)
     assert not waiting.done()
@@ -117,7 +117,7 @@ async def test_a_connection_that_only_the_system_has_accepted_is_served(listenin
     client = _sent_without_letting_the_loop_run(listening)
 
     listening.server.stop_listening()
-    await answered(listening)
+    await finished(listening)
     await listening.server.close_all_connections()
 
     reader, writer = await asyncio.open_connection(sock=client)
@@ -153,7 +153,7 @@ async def test_a_kept_connection_without_a_request_is_not_waited_for(listening: 
     reader, writer = await listening.request()
     await read_answer(reader)
     listening.server.stop_listening()
-    await answered(listening)
+    await finished(listening)
     await leave(writer)
 
 
@@ -167,7 +167,7 @@ async def test_the_second_request_on_a_kept_connection_is_waited_for(listening: 
     await listening.gate.entered.wait()
 
     listening.server.stop_listening()
-    waiting = asyncio.create_task(answered(listening))
+    waiting = asyncio.create_task(finished(listening))
     await asyncio.sleep(0)
     assert not waiting.done()
     listening.gate.opened.set()
@@ -179,7 +179,7 @@ async def test_the_second_request_on_a_kept_connection_is_waited_for(listening: 
 async def test_a_connection_on_which_nothing_comes_is_not_waited_for_long(listening: Listening) -> None:
     _reader, writer = await asyncio.open_connection("127.0.0.1", listening.port)
     listening.server.stop_listening()
-    await answered(listening)
+    await finished(listening)
     await leave(writer)
 
 
@@ -188,14 +188,14 @@ async def test_a_client_that_leaves_is_not_waited_for(listening: Listening) -> N
     await listening.gate.entered.wait()
     await leave(writer)
     listening.server.stop_listening()
-    await answered(listening)
+    await finished(listening)
     listening.gate.opened.set()
 
 
 async def test_a_websocket_is_not_waited_for(listening: Listening) -> None:
     client = await websocket_connect(f"ws://127.0.0.1:{listening.port}/echo")
     listening.server.stop_listening()
-    await answered(listening)
+    await finished(listening)
     await client.write_message("still there")
     assert await client.read_message() == "still there"
     client.close()

@@ -25,6 +25,7 @@ from app.forwarded import Proxies
 from app.guesses import Guesses
 from app.history import History
 from app.hub import Hub
+from app.listening import Unfinished
 from app.metrics import Metrics
 from app.overviews import Overviews
 from app.passwords import Passwords
@@ -134,6 +135,7 @@ def api(io_loop: IOLoop, database: Any, reported: list[tuple[str, object, str]])
         position=lambda: "here",
         runtime=Runtime(settings),
         admission=Admission(settings, pressure=Pressure(max_memory_bytes=2**63)),
+        unfinished=Unfinished(),
     )
     # Routes of other services are there too, and nobody calls them here.
     services: defaultdict[str, Any] = defaultdict(

@@ -20,6 +20,7 @@ from app.admission import Admission
 from app.auth import Authenticator
 from app.forwarded import Proxies
 from app.guesses import Guesses
+from app.listening import Unfinished
 from app.metrics import Metrics
 from app.passwords import Passwords
 from app.pressure import Pressure
@@ -84,6 +85,7 @@ class Server:
             position=lambda: "here",
             runtime=self.runtime,
             admission=Admission(settings, pressure=Pressure(max_memory_bytes=2**63)),
+            unfinished=Unfinished(),
         )
 
     @property

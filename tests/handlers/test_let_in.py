@@ -30,9 +30,9 @@ class Door:
         self._monkeypatch = monkeypatch
         self._arrived, self._open = asyncio.Event(), asyncio.Event()
 
-    def watch(self, proving: str) -> None:
-        """The next answer of this method of the authenticator is held back."""
-        prove = getattr(Authenticator, proving)
+    def watch(self, proving: str, holder: object = Authenticator) -> None:
+        """The next answer of this method is held back."""
+        prove = getattr(holder, proving)
 
         async def held(*arguments: Any) -> Any:
             proved = await prove(*arguments)
@@ -41,7 +41,7 @@ class Door:
                 await self._open.wait()
             return proved
 
-        self._monkeypatch.setattr(Authenticator, proving, held)
+        self._monkeypatch.setattr(holder, proving, held)
 
     async def meanwhile(self, change: Callable[[], Awaitable[Any]]) -> None:
         """Once somebody waits, do something, and let them go when the feed has told of it."""
@@ -89,6 +89,11 @@ async def sign_out(door: Door) -> None:
     assert answer.code == 204
 
 
+async def sign_out_elsewhere(copydesk: Copydesk) -> None:
+    """At another process: here only the feed tells of it."""
+    await copydesk.database.sessions.delete_many({})
+
+
 async def disable(door: Door) -> None:
     await door.copydesk.call("PATCH", "/admin/users/carol", {"disabled": True}, **ADMIN)
 
@@ -112,6 +117,19 @@ async def test_who_is_signed_out_while_they_are_let_in_does_not_stay(
     assert not door.copydesk.server.connections.polls
 
 
+async def test_a_session_that_ends_while_its_user_is_read_is_not_remembered(
+    copydesk: Copydesk, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await copydesk.request("GET", "/session", user=None, **door.headers)).code == 200
+    users = copydesk.server._authenticator._users
+    users.forget("carol")  # as where something of hers has changed
+    door.watch("_read", users)
+    asked = asyncio.ensure_future(copydesk.request("GET", "/session", user=None, **door.headers))
+    await door.meanwhile(lambda: sign_out_elsewhere(copydesk))
+    await asked
+    assert (await copydesk.request("GET", "/session", user=None, **door.headers)).code == 401
+
+
 async def test_hello_has_the_roles_of_now_and_not_those_of_the_handshake(copydesk: Copydesk, door: Door) -> None:
     hidden = await copydesk.project("Hidden", visibility="private")
     socket = await copydesk.socket(headers=door.headers)
@@ -133,6 +151,35 @@ async def test_a_poll_of_somebody_whose_roles_change_while_they_are_let_in_is_an
     again = await copydesk.call("GET", path, user=None, **door.headers)
     # From the same position, and with the new roles.
     assert again["pushes"] == [{"push": "reset", "topic": "projects", "reason": "rights"}]
+
+
+async def test_nobody_is_told_a_position_before_it_is_known_whether_they_may_stay(
+    copydesk: Copydesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would come back with it, and miss what was before it."""
+    since = (await poll(copydesk, "projects"))["position"]
+    missed = await copydesk.project("Missed")
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def unreachable(*_arguments: Any) -> bool:
+        asked.set()
+        await answer.wait()
+        raise AutoReconnect("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Authenticator, "still_holds", unreachable)
+        first = await EventSource.open(copydesk.url, copydesk.token("bob"), "projects", last_id=since)
+        await asyncio.wait_for(asked.wait(), SECONDS)
+        for _ in range(round(copydesk.server.settings.ping_seconds)):
+            copydesk.server.connections.tick()
+        answer.set()
+        await first.until("ping")
+        await first.end()
+        first.close()
+    assert first.last_id is None
+    second = await EventSource.open(copydesk.url, copydesk.token("bob"), "projects", last_id=since)
+    assert (await second.until_event(missed))["change"] == "enter"
+    second.close()
 
 
 async def test_who_cannot_be_asked_about_comes_again(

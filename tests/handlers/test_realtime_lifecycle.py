@@ -11,8 +11,10 @@ import pytest
 from pymongo.database import Database
 from tornado.ioloop import IOLoop
 
+from app.auth import Authenticator
 from app.position import Position
 from models.comment_store import CommentStore
+from models.preferences import PreferencesStore
 from tests.conftest import Copydesk
 from tests.editor import Editor
 from tests.handlers.raw_socket import RawSocket, shake, started_with
@@ -284,33 +286,110 @@ async def test_a_drain_sends_everyone_away_and_finishes_what_was_begun(
     assert (copydesk.server.hub.subscriptions, len(copydesk.server.connections)) == (0, 0)
 
 
+def request(copydesk: Copydesk, method: str, path: str, body: Any = None, *, user: str | None = "alice") -> bytes:
+    """One request on a connection that is kept."""
+    content = b"" if body is None else json.dumps(body).encode()
+    head = [f"{method} /api/v1{path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(content)}"]
+    head += [f"Authorization: Bearer {copydesk.token(user)}"] if user else []
+    head += ["Content-Type: application/json"] if content else []
+    return "\r\n".join([*head, "", ""]).encode() + content
+
+
+class Held:
+    """The next call of a method begins when it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, holder: type, method: str) -> None:
+        self.begun, self.let_go = asyncio.Event(), asyncio.Event()
+        self.done = False
+        original = getattr(holder, method)
+
+        async def held(*arguments: Any, **options: Any) -> Any:
+            self.begun.set()
+            await self.let_go.wait()
+            result = await original(*arguments, **options)
+            self.done = True
+            return result
+
+        monkeypatch.setattr(holder, method, held)
+
+    async def hung_up(self, copydesk: Copydesk, sent: bytes) -> None:
+        """Send this, and hang up when it has come so far."""
+        leaving = await RawSocket.open(copydesk)
+        leaving.writer.write(sent)
+        await asyncio.wait_for(self.begun.wait(), 20)
+        await leaving.close()
+
+
+@pytest.fixture
+def comment_held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    return Held(monkeypatch, CommentStore, "create")
+
+
 async def test_what_somebody_asked_for_who_has_hung_up_is_done_before_the_end(
-    copydesk: Copydesk, plain_database: Plain, monkeypatch: pytest.MonkeyPatch
+    copydesk: Copydesk, plain_database: Plain, comment_held: Held
 ) -> None:
     project = await copydesk.project()
-    begun, go_on = asyncio.Event(), asyncio.Event()
-    post = CommentStore.create
-
-    async def held(*arguments: Any, **options: Any) -> Any:
-        begun.set()
-        await go_on.wait()
-        return await post(*arguments, **options)
-
-    monkeypatch.setattr(CommentStore, "create", held)
-    leaving = await RawSocket.open(copydesk)
-    body = json.dumps({"body": "Written while leaving"}).encode()
-    head = [
-        f"POST /api/v1/projects/{project}/comments HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json",
-        f"Authorization: Bearer {copydesk.token('alice')}", f"Content-Length: {len(body)}", "", "",
-    ]  # fmt: skip
-    leaving.writer.write("\r\n".join(head).encode() + body)
-    await asyncio.wait_for(begun.wait(), 20)
-    await leaving.close()
-    stopping = asyncio.ensure_future(copydesk.server.stop(drain_seconds=10.0))
-    await copydesk.until(lambda: not copydesk.server._http._due)  # nobody waits for an answer
-    asyncio.get_running_loop().call_later(0.5, go_on.set)
-    await stopping
+    post = request(copydesk, "POST", f"/projects/{project}/comments", {"body": "Written while leaving"})
+    await comment_held.hung_up(copydesk, post)
+    asyncio.get_running_loop().call_later(0.5, comment_held.let_go.set)
+    await copydesk.server.stop(drain_seconds=10.0)
     assert [comment["body"] for comment in plain_database.comments.find()] == ["Written while leaving"]
+
+
+async def test_so_is_what_nobody_has_signed_in_for(copydesk: Copydesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unsubscribing by one click (RFC 8058), where a mail provider does not wait."""
+    await copydesk.call("GET", "/session", user="carol")
+    token = copydesk.server._informing.unsubscriptions.token("carol", "all")
+    unsubscribing = Held(monkeypatch, PreferencesStore, "without_mail")
+    await unsubscribing.hung_up(copydesk, request(copydesk, "POST", f"/unsubscribe?token={token}", user=None))
+    asyncio.get_running_loop().call_later(0.5, unsubscribing.let_go.set)
+    await copydesk.server.stop(drain_seconds=10.0)
+    assert unsubscribing.done
+
+
+async def test_what_comes_while_that_is_waited_for_is_answered_too(
+    copydesk: Copydesk, sockets: list[RawSocket], comment_held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await copydesk.project()
+    kept = await RawSocket.open(copydesk)
+    sockets.append(kept)
+    kept.writer.write(request(copydesk, "GET", "/projects"))
+    assert (await kept.answer()).status == 200
+    await comment_held.hung_up(copydesk, request(copydesk, "POST", f"/projects/{project}/comments", {"body": "x"}))
+    stopping = asyncio.ensure_future(copydesk.server.stop(drain_seconds=10.0))
+    coming = Held(monkeypatch, Authenticator, "identify")
+    kept.writer.write(request(copydesk, "GET", "/projects"))
+    await asyncio.wait_for(coming.begun.wait(), 20)
+    comment_held.let_go.set()
+    await copydesk.until(lambda: comment_held.done)
+    asyncio.get_running_loop().call_later(0.2, coming.let_go.set)
+    assert (await kept.answer()).status == 200
+    await stopping
+
+
+@pytest.mark.parametrize("hang_up", [True, False], ids=["client gone", "client waits"])
+async def test_what_takes_too_long_is_not_waited_for_and_connections_are_closed(
+    copydesk: Copydesk, sockets: list[RawSocket], comment_held: Held, hang_up: bool
+) -> None:
+    project = await copydesk.project()
+    kept = await RawSocket.open(copydesk)
+    sockets.append(kept)
+    kept.writer.write(request(copydesk, "GET", "/projects"))
+    assert (await kept.answer()).status == 200
+    waiting = await RawSocket.open(copydesk)
+    sockets.append(waiting)
+    post = request(copydesk, "POST", f"/projects/{project}/comments", {"body": "x"})
+    if hang_up:
+        await comment_held.hung_up(copydesk, post)
+    else:
+        waiting.writer.write(post)
+        await asyncio.wait_for(comment_held.begun.wait(), 20)
+    await asyncio.wait_for(copydesk.server.stop(drain_seconds=0.0), 20)
+    assert not comment_held.done
+    for left in (kept, waiting):
+        assert await asyncio.wait_for(left.reader.read(), 20) == b""
+    comment_held.let_go.set()
+    await copydesk.until(lambda: comment_held.done)
 
 
 async def test_a_handshake_during_a_drain_is_sent_elsewhere(copydesk: Copydesk, sockets: list[RawSocket]) -> None:
