@@ -20,7 +20,7 @@ PICTURE = ROOT / "docs" / "img" / "speed.svg"
 COLOURS = ("#1f7fd1", "#d1701f", "#2c9c4b", "#b04fc4", "#c94a4a", "#1a8f94", "#8f7d1a")
 """Each with a contrast of at least 3 to white and to the dark page of the code host."""
 GREY = "#7a828c"
-WIDTH, HEIGHT, LEFT, TOP, PANEL, GAP = 900, 400, 70, 60, 330, 120
+WIDTH, HEIGHT, LEFT, TOP, PANEL, GAP = 900, 400, 80, 60, 330, 120
 BOTTOM = HEIGHT - 90
 NAMES_IN_A_ROW = 5
 
