@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import configparser
-import os
 import re
-import signal
 import socket
 import subprocess
 import time
@@ -20,9 +18,10 @@ from pymongo.database import Database as PlainDatabase
 from pymongo.errors import PyMongoError
 
 from app import database, mongod, mongod_process
-from app.database import Connection, DatabaseUnusable, connect, require_versions
+from app.database import Connection, DatabaseUnusable, connect, connected, require_versions
 from app.settings import CannotStart
 from models.fields import utc_now
+from tests.held_up import held_up
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,16 +104,13 @@ async def test_an_older_server_is_refused(
 
 async def test_a_hung_database_is_given_up_on(tmp_path: Path) -> None:
     running = mongod.start(tmp_path, say=lambda _text: None)
-    connection = await connect(running.uri, "copydesk")
-    os.kill(running.pid, signal.SIGSTOP)
     try:
-        with pytest.raises(PyMongoError):
+        async with connected(running.uri, "copydesk") as connection:
+            with held_up(running.pid), pytest.raises(PyMongoError):
+                await connection.ping()
             await connection.ping()
     finally:
-        os.kill(running.pid, signal.SIGCONT)
-    await connection.ping()
-    connection.close()
-    running.stop()
+        running.stop()
 
 
 def test_the_installed_libraries_are_new_enough() -> None:

@@ -18,6 +18,7 @@ import pytest
 from app import mongod, mongod_process
 from app.mongod import Mongod, MongodError, start
 from app.settings import CannotStart
+from tests.held_up import hold
 
 HOLDER = """
 import sys
@@ -199,7 +200,7 @@ def test_a_mongod_left_behind_that_hangs_is_replaced(data_dir: Path, monkeypatch
     process, pid, _ = holder(data_dir)
     process.kill()
     process.communicate()
-    os.kill(pid, signal.SIGSTOP)
+    hold(pid)
     running = begin(data_dir)
     try:
         assert running.pid != pid

@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import random
-import signal
 import socket
 import struct
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from app.protocol import CloseCode
+from tests.held_up import held_up
 from tests.ledger.editors import Door
 from tests.ledger.ledger import Findings
 from tests.ledger.measured import metrics, percentile, resident_bytes, unix_time
@@ -239,13 +239,10 @@ async def overwritten(_members: ReplicaSet, folder: Path, seed: int, size: Size)
     with replica_set(folder / "alone", 1, oplog_mb=1) as alone:
 
         async def lose(on: Stage) -> None:
-            on.processes[0].signal(signal.SIGSTOP)
-            try:
-                # Twice: a read that was under way when the process was held still went on for a moment.
+            with held_up(on.processes[0].pid):
+                # Twice: the answer to a read that was under way may have arrived before.
                 await on.turn_over_the_oplog()
                 await on.turn_over_the_oplog()
-            finally:
-                on.processes[0].signal(signal.SIGCONT)
 
         return await _lost(alone, folder, seed, size, lose)
 

@@ -16,6 +16,7 @@ from pymongo import WriteConcern
 from pymongo.errors import PyMongoError
 
 from app import mongod_process
+from tests.held_up import hold
 
 NAME = "ledger"
 ELECTION_TIMEOUT_MS = 2000
@@ -78,15 +79,20 @@ class Member:
             return True
         return False
 
-    def signal(self, number: int) -> None:
-        """SIGSTOP, SIGCONT, SIGKILL, ..."""
+    def hold(self) -> None:
+        """It stops answering and keeps its connections."""
         if self._process is not None:
-            self._process.send_signal(number)
+            hold(self._process.pid)
+
+    def release(self) -> None:
+        """Let it go on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """As a power cut would."""
-        self.signal(signal.SIGKILL)
         if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
             self._process.wait(timeout=20)
 
     @contextmanager
@@ -191,7 +197,7 @@ class ReplicaSet:
             self._alone.stop()
         for member in self.members:
             with suppress(ProcessLookupError):
-                member.signal(signal.SIGCONT)
+                member.release()
                 member.kill()
 
 

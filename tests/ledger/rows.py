@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -84,7 +83,7 @@ async def hang(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Resu
         try:
             await asyncio.sleep(size.writes / size.per_second / 4)
             frozen = await asyncio.to_thread(members.primary)
-            frozen.signal(signal.SIGSTOP)
+            frozen.hold()
             begun = time.monotonic()
             try:
                 while time.monotonic() - begun < size.seconds:
@@ -92,7 +91,7 @@ async def hang(members: ReplicaSet, folder: Path, seed: int, size: Size) -> Resu
                         noticed.append(time.monotonic() - begun)
                     await asyncio.sleep(0.1)
             finally:
-                frozen.signal(signal.SIGCONT)
+                frozen.release()
             await writing
         finally:
             writing.cancel()

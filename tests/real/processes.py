@@ -51,7 +51,7 @@ class Process:
         self.port = int(line.rpartition(":")[2])
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, such as SIGSTOP."""
+        """Send it a signal, such as SIGUSR2."""
         self._process.send_signal(number)
 
     def stop(self) -> int:
