@@ -295,6 +295,15 @@ def request(copydesk: Copydesk, method: str, path: str, body: Any = None, *, use
     return "\r\n".join([*head, "", ""]).encode() + content
 
 
+async def kept_connection(copydesk: Copydesk, sockets: list[RawSocket]) -> RawSocket:
+    """One on which a request was answered already."""
+    kept = await RawSocket.open(copydesk)
+    sockets.append(kept)
+    kept.writer.write(request(copydesk, "GET", "/projects"))
+    assert (await kept.answer()).status == 200
+    return kept
+
+
 class Held:
     """The next call of a method begins when it is let go."""
 
@@ -351,10 +360,7 @@ async def test_what_comes_while_that_is_waited_for_is_answered_too(
     copydesk: Copydesk, sockets: list[RawSocket], comment_held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = await copydesk.project()
-    kept = await RawSocket.open(copydesk)
-    sockets.append(kept)
-    kept.writer.write(request(copydesk, "GET", "/projects"))
-    assert (await kept.answer()).status == 200
+    kept = await kept_connection(copydesk, sockets)
     await comment_held.hung_up(copydesk, request(copydesk, "POST", f"/projects/{project}/comments", {"body": "x"}))
     stopping = asyncio.ensure_future(copydesk.server.stop(drain_seconds=10.0))
     coming = Held(monkeypatch, Authenticator, "identify")
@@ -372,10 +378,7 @@ async def test_what_takes_too_long_is_not_waited_for_and_connections_are_closed(
     copydesk: Copydesk, sockets: list[RawSocket], comment_held: Held, hang_up: bool
 ) -> None:
     project = await copydesk.project()
-    kept = await RawSocket.open(copydesk)
-    sockets.append(kept)
-    kept.writer.write(request(copydesk, "GET", "/projects"))
-    assert (await kept.answer()).status == 200
+    kept = await kept_connection(copydesk, sockets)
     waiting = await RawSocket.open(copydesk)
     sockets.append(waiting)
     post = request(copydesk, "POST", f"/projects/{project}/comments", {"body": "x"})
