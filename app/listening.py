@@ -40,9 +40,6 @@ class Unfinished:
         self._things: set[object] = set()
         self._nothing = asyncio.Event()
 
-    def __len__(self) -> int:
-        return len(self._things)
-
     def add(self, thing: object) -> None:
         """It has begun; fine to say twice."""
         self._things.add(thing)

@@ -173,7 +173,7 @@ class Overviews:
             return True
         if not await self._have_news(moment, kept.took_seconds):
             return False
-        if not self._may_hold(kept) or self._kept.get(project_id) is not kept:
+        if kept.touched or not self._is_followed(project_id, kept):
             return False
         self._kept.move_to_end(project_id)
         return True

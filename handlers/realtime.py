@@ -249,10 +249,8 @@ class RealtimeHandler(OutboxConnection, Handler, WebSocketHandler):
     async def _heard(self, hearing: Awaitable[None], conversation: Conversation) -> None:
         await hearing
         identity = conversation.identity
-        if identity is self.identity:
-            return
-        self.identity = identity
-        if identity is not None:
+        if identity is not None and identity is not self.identity:
+            self.identity = identity
             await self.may_stay(identity)
 
     def on_close(self) -> None:
