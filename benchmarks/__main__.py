@@ -105,10 +105,9 @@ ONLY_ONE_SHAPE = {"tornado-per-socket", "copydesk-relay", "bare-send"}
 class Bench:
     """One run of the command."""
 
-    def __init__(self, plan: Plan, kinds: list[str], uri: str) -> None:
-        self.plan, self.kinds, self.uri = plan, kinds, uri
-        self.kept: dict[str, dict[int, Figures]] | None = None
-        """The figures by number of listeners, by server."""
+    def __init__(self, plan: Plan, kinds: list[str], uri: str, *, keep: bool) -> None:
+        """`keep`: the figures by number of listeners, for the picture."""
+        self.plan, self.kinds, self.uri, self.keep = plan, kinds, uri, keep
 
     def one_at_a_time(self) -> str:
         """Listeners of one project, one event at a time."""
@@ -218,7 +217,8 @@ class Bench:
                 kept.setdefault(name, {})[listeners] = {
                     figure: statistics.median(run[figure] for run in figures) for figure in figures[0]
                 }
-        self.kept = kept
+        if self.keep:
+            FIGURES.write_text(json.dumps(kept, indent=1) + "\n")
         return "## By number of listeners, one event at a time\n" + "\n".join(parts)
 
     def returning(self) -> str:
@@ -237,11 +237,15 @@ class Bench:
         for _ in range(self.plan.rounds):
             for count in self.plan.projects:
                 runs.setdefault(f"10 listeners, {count:,} projects", []).append(
-                    growth.projects(self.uri, count=count, events=self.plan.lone_events, rest=self.plan.rest_seconds)
+                    growth.projects(
+                        self.uri, count=count, events=self.plan.lone_events, rest_seconds=self.plan.rest_seconds
+                    )
                 )
             for count in self.plan.others:
                 runs.setdefault(f"100 listeners, {count:,} other connections", []).append(
-                    growth.connections(self.uri, count=count, events=self.plan.lone_events, rest=self.plan.rest_seconds)
+                    growth.connections(
+                        self.uri, count=count, events=self.plan.lone_events, rest_seconds=self.plan.rest_seconds
+                    )
                 )
         return "## What one event costs as the rest grows\n\n" + table(runs, first="Copydesk with")
 
@@ -336,7 +340,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="copydesk-bench-") as folder:
         database = mongod.start(Path(folder), say=say)
         try:
-            bench = Bench(plan, kinds, database.uri)
+            bench = Bench(plan, kinds, database.uri, keep=arguments.into is not None)
             for fact in (*described(), *versions.values()):
                 print(f"* {fact}")
             for name in arguments.shape or SHAPES:
@@ -347,8 +351,6 @@ def main() -> int:
                     rounds = f"{plan.rounds} rounds" if plan.rounds > 1 else "1 round"
                     text += f"\n\n{time.strftime('%Y-%m-%d %H:%M')}, {rounds}; {described()[-1]}."
                     arguments.into.write_text(merged(arguments.into.read_text(), name, text))
-                    if bench.kept is not None:
-                        FIGURES.write_text(json.dumps(bench.kept, indent=1) + "\n")
                 say(f"{name}: {time.monotonic() - begun:.0f} s")
         finally:
             database.stop()

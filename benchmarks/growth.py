@@ -18,16 +18,16 @@ from benchmarks.shapes import Figures, database_name
 
 
 def _per_event(
-    running: Running, heard: Listeners, writer: Writer, *, events: int, rest: float, others: list[str]
+    running: Running, heard: Listeners, writer: Writer, *, events: int, rest_seconds: float, others: list[str]
 ) -> Figures:
-    """CPU for each event, one at a time, beyond what is used without any; of those in `others` nobody hears."""
+    """CPU for each event, one at a time, beyond what is used in `rest_seconds` without any; nobody hears of `others`."""
     for number in range(20):
         writer.one()
         heard.await_all(writer.written)
         if others:
             writer.elsewhere(others[number % len(others)])
     meter = Meter(*running.pids)
-    time.sleep(rest)
+    time.sleep(rest_seconds)
     idle = meter.read().total / meter.seconds
     meter = Meter(*running.pids)
     for number in range(events):
@@ -44,8 +44,8 @@ def _per_event(
     }
 
 
-def projects(uri: str, *, count: int, events: int, rest: float) -> Figures:
-    """Ten listeners of one project among many; every second comment is in one of the others. First `rest` seconds."""
+def projects(uri: str, *, count: int, events: int, rest_seconds: float) -> Figures:
+    """Ten listeners of one project among many; every second comment is in one of the others."""
     name = database_name()
     others = [f"other{number}" for number in range(count - 1)]
     writer = Writer(uri, name)
@@ -54,12 +54,12 @@ def projects(uri: str, *, count: int, events: int, rest: float) -> Figures:
         with copydesk(uri, name) as running, listening(running, 10) as heard:
             writer.one()
             heard.await_all(writer.written)
-            return _per_event(running, heard, writer, events=events, rest=rest, others=others)
+            return _per_event(running, heard, writer, events=events, rest_seconds=rest_seconds, others=others)
     finally:
         writer.close()
 
 
-def connections(uri: str, *, count: int, events: int, rest: float) -> Figures:
+def connections(uri: str, *, count: int, events: int, rest_seconds: float) -> Figures:
     """A hundred listeners of one project beside so many of another one, in which nothing happens."""
     name = database_name()
     writer = Writer(uri, name)
@@ -72,7 +72,7 @@ def connections(uri: str, *, count: int, events: int, rest: float) -> Figures:
         ):
             writer.one()
             heard.await_all(writer.written)
-            figures = _per_event(running, heard, writer, events=events, rest=rest, others=[])
+            figures = _per_event(running, heard, writer, events=events, rest_seconds=rest_seconds, others=[])
             quiet.await_all(0)  # they are still there, and heard nothing
             return figures
     finally:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import signal
 import statistics
 import sys
 import time
@@ -15,6 +13,7 @@ from contextlib import contextmanager
 from benchmarks.listeners import Listeners, Writer, listening, with_images
 from benchmarks.machine import Meter, forget_peak, peak_bytes, resident_bytes
 from benchmarks.relays import HERE, KINDS, Running, ask, child, said
+from tests.held_up import held_up
 
 Figures = dict[str, float]
 _names = (f"bench-{number}" for number in itertools.count(1))
@@ -141,16 +140,6 @@ def idle(kind: str, uri: str, *, listeners: int, seconds: float, rest_seconds: f
                 }
     finally:
         writer.close()
-
-
-@contextmanager
-def held_up(pid: int) -> Iterator[None]:
-    """A process that neither reads nor answers meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def _cores(running: Running, seconds: float) -> float:
