@@ -12,7 +12,6 @@ from tornado.ioloop import IOLoop
 
 from app.auth import Authenticator
 from tests.conftest import Copydesk
-from tests.editor import Editor
 from tests.handlers.event_source import EventSource, poll
 from tests.handlers.raw_socket import sign_in
 from tests.handlers.relayed import settled
@@ -117,9 +116,7 @@ async def test_who_is_signed_out_while_they_are_let_in_does_not_stay(
     assert not door.copydesk.server.connections.polls
 
 
-async def test_a_session_that_ends_while_its_user_is_read_is_not_remembered(
-    copydesk: Copydesk, door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_session_that_ends_while_its_user_is_read_is_not_remembered(copydesk: Copydesk, door: Door) -> None:
     assert (await copydesk.request("GET", "/session", user=None, **door.headers)).code == 200
     users = copydesk.server._authenticator._users
     users.forget("carol")  # as where something of hers has changed
@@ -191,6 +188,6 @@ async def test_who_cannot_be_asked_about_comes_again(
         raise AutoReconnect("gone")
 
     monkeypatch.setattr(Authenticator, "still_holds", unreachable)
-    socket: Editor = await copydesk.socket(headers=door.headers)
+    socket = await copydesk.socket(headers=door.headers)
     assert "ok" in await socket.command("hello")
     assert (await asyncio.wait_for(asyncio.shield(socket.closed), SECONDS))[0] == 4003

@@ -252,6 +252,15 @@ async def test_websockets_are_switched_off_and_on_for_every_process_while_they_r
 # -- draining ---------------------------------------------------------------------------------------------------------
 
 
+def request(copydesk: Copydesk, method: str, path: str, body: Any = None, *, user: str | None = "alice") -> bytes:
+    """One request on a connection that is kept."""
+    content = b"" if body is None else json.dumps(body).encode()
+    head = [f"{method} /api/v1{path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(content)}"]
+    head += [f"Authorization: Bearer {copydesk.token(user)}"] if user else []
+    head += ["Content-Type: application/json"] if content else []
+    return "\r\n".join([*head, "", ""]).encode() + content
+
+
 async def test_a_drain_sends_everyone_away_and_finishes_what_was_begun(
     copydesk: Copydesk, sockets: list[RawSocket]
 ) -> None:
@@ -263,12 +272,8 @@ async def test_a_drain_sends_everyone_away_and_finishes_what_was_begun(
     plain = {"Upgrade": None, "Connection": None}
     assert (await watching.request(copydesk, plain, path="/readyz")).status == 200
 
-    body = json.dumps({"body": "In flight"}).encode()
-    head = [
-        f"POST /api/v1/projects/{project}/comments HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json",
-        f"Authorization: Bearer {copydesk.token('alice')}", f"Content-Length: {len(body)}", "", "",
-    ]  # fmt: skip
-    writing.writer.write("\r\n".join(head).encode() + body[:5])
+    post = request(copydesk, "POST", f"/projects/{project}/comments", {"body": "In flight"})
+    writing.writer.write(post[:-5])
     # Its answer comes after the head of the other was read.
     assert (await watching.request(copydesk, plain, path="/healthz")).status == 200
 
@@ -278,21 +283,12 @@ async def test_a_drain_sends_everyone_away_and_finishes_what_was_begun(
     answer = await watching.request(copydesk, plain, path="/readyz")
     assert (answer.status, answer.problem["code"]) == (503, "unavailable")
     assert int(answer.headers["retry-after"]) > 0
-    writing.writer.write(body[5:])
+    writing.writer.write(post[-5:])
     assert (await writing.answer()).status == 201
     for socket in (bob, silent):
         assert (await asyncio.wait_for(asyncio.shield(socket.closed), 20))[0] == 4000
     await stopping
     assert (copydesk.server.hub.subscriptions, len(copydesk.server.connections)) == (0, 0)
-
-
-def request(copydesk: Copydesk, method: str, path: str, body: Any = None, *, user: str | None = "alice") -> bytes:
-    """One request on a connection that is kept."""
-    content = b"" if body is None else json.dumps(body).encode()
-    head = [f"{method} /api/v1{path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(content)}"]
-    head += [f"Authorization: Bearer {copydesk.token(user)}"] if user else []
-    head += ["Content-Type: application/json"] if content else []
-    return "\r\n".join([*head, "", ""]).encode() + content
 
 
 async def kept_connection(copydesk: Copydesk, sockets: list[RawSocket]) -> RawSocket:
