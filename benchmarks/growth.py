@@ -20,7 +20,7 @@ from benchmarks.shapes import Figures, database_name
 def _per_event(
     running: Running, heard: Listeners, writer: Writer, *, events: int, rest_seconds: float, others: list[str]
 ) -> Figures:
-    """CPU for each event, one at a time, beyond what is used in `rest_seconds` without any; nobody hears of `others`."""
+    """CPU for each event, one at a time, beyond what is used in `rest_seconds` without; nobody hears of `others`."""
     for number in range(20):
         writer.one()
         heard.await_all(writer.written)
