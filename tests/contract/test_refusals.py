@@ -66,10 +66,11 @@ async def cross_origin(copydesk: Copydesk) -> HTTPResponse:
 
 
 async def websockets_disabled(copydesk: Copydesk) -> HTTPResponse:
-    obeying = await copydesk.editor()
+    # With the roles of who changes the setting, or it would be closed for having other ones.
+    obeying = await copydesk.editor("alice", "admin")
     await copydesk.call("PATCH", "/admin/settings", {"websockets_enabled": False}, roles=("admin",))
     # The process obeys when its feed has brought the change: then this socket is closed with 4409.
-    await obeying.closed
+    assert (await obeying.closed)[0] == 4409
     return await _raw(copydesk, "GET", "/api/v1/realtime", **UPGRADE)
 
 
