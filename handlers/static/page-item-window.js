@@ -16,7 +16,8 @@ export class RowWindow {
   #places = new Map();
   // Key -> height in pixels, as measured; and from that where each row begins, with the end of the last one behind.
   #heights = new Map();
-  #usual = null;
+  // Until a row is measured: the height of the first one like it, an item or what stands above a group.
+  #usual = new Map();
   #tops = new Float64Array(1);
   #width = 0;
   #frame = null;
@@ -67,7 +68,7 @@ export class RowWindow {
 
   /** How many rows fit into the window. */
   get page() {
-    return Math.max(1, Math.floor(innerHeight / (this.#usual ?? USUAL_PX)) - 1);
+    return Math.max(1, Math.floor(innerHeight / (this.#usual.get(true) ?? USUAL_PX)) - 1);
   }
 
   /** Makes the rows that are in sight. What is being looked at stays where it is on the screen. */
@@ -119,17 +120,17 @@ export class RowWindow {
     if (width === this.#width) return;
     this.#width = width;
     this.#heights.clear();
-    this.#usual = null;
+    this.#usual.clear();
   }
 
   #layOut() {
     const tops = new Float64Array(this.#entries.length + 1);
-    this.#entries.forEach(({ key }, place) => (tops[place + 1] = tops[place] + this.#heightOf(key)));
+    this.#entries.forEach((entry, place) => (tops[place + 1] = tops[place] + this.#heightOf(entry)));
     this.#tops = tops;
   }
 
-  #heightOf(key) {
-    return this.#heights.get(key) ?? this.#usual ?? USUAL_PX;
+  #heightOf({ key, item }) {
+    return this.#heights.get(key) ?? this.#usual.get(Boolean(item)) ?? USUAL_PX;
   }
 
   /** Makes the rows for a window at `top` pixels of the list; answers whether the height of any is not known yet. */
@@ -160,12 +161,12 @@ export class RowWindow {
       const key = element.dataset.key;
       const height = element.getBoundingClientRect().height;
       if (height === 0) continue;
-      const supposed = this.#heightOf(key);
+      const entry = this.#entries[this.#places.get(key)];
+      const supposed = this.#heightOf(entry);
       this.#heights.set(key, height);
-      if (Math.abs(supposed - height) < 0.5) continue;
-      // What stands above a group is lower than a row.
-      if (this.#usual === null && this.#entries[this.#places.get(key)]?.item) this.#usual = height;
-      changed = true;
+      const like = Boolean(entry.item);
+      if (!this.#usual.has(like)) this.#usual.set(like, height);
+      changed ||= Math.abs(supposed - height) >= 0.5;
     }
     return changed;
   }
