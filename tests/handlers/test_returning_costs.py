@@ -81,12 +81,15 @@ async def test_coming_back_to_a_process_that_knows_nobody_costs_the_check_of_rig
     project = await copydesk.project()
     topic = f"project:{project}"
     bob = await copydesk.editor("bob")
-    await bob.subscribe(topic)
+    for watched in (topic, "inbox"):
+        await bob.subscribe(watched)
     since = bob.positions[topic]
-    plain_database.comments.insert_one(foreign_comment("c", project, body="Nobody is named"))
-    await settled(copydesk, bob)
-    await settled(another)
+    plain_database.comments.insert_one(foreign_comment("c", project))
+    # The worker asks whom it concerns, and has done so when the counts of the one who is named are told.
+    await bob.until_event("inbox", kind="counts")
     returning = [await another.editor(f"bob{number}") for number in range(RETURNING)]
+    # Each is made known by its token, which the feed tells, and is asked about again after its hello.
+    await settled(another, *returning)
 
     async def come_back() -> None:
         replies = await asyncio.gather(*(editor.subscribe(topic, since=since) for editor in returning))
