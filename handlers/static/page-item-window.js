@@ -16,7 +16,7 @@ export class RowWindow {
   #places = new Map();
   // Key -> height in pixels, as measured; and from that where each row begins, with the end of the last one behind.
   #heights = new Map();
-  // Until a row is measured: the height of the first one like it, an item or what stands above a group.
+  // Until a row is measured: the height of the first one of its kind (`kindOf`).
   #usual = new Map();
   #tops = new Float64Array(1);
   #width = 0;
@@ -68,7 +68,7 @@ export class RowWindow {
 
   /** How many rows fit into the window. */
   get page() {
-    return Math.max(1, Math.floor(innerHeight / (this.#usual.get(true) ?? USUAL_PX)) - 1);
+    return Math.max(1, Math.floor(innerHeight / (this.#usual.get("item") ?? USUAL_PX)) - 1);
   }
 
   /** Makes the rows that are in sight. What is being looked at stays where it is on the screen. */
@@ -129,8 +129,8 @@ export class RowWindow {
     this.#tops = tops;
   }
 
-  #heightOf({ key, item }) {
-    return this.#heights.get(key) ?? this.#usual.get(Boolean(item)) ?? USUAL_PX;
+  #heightOf(entry) {
+    return this.#heights.get(entry.key) ?? this.#usual.get(kindOf(entry)) ?? USUAL_PX;
   }
 
   /** Makes the rows for a window at `top` pixels of the list; answers whether the height of any is not known yet. */
@@ -164,8 +164,8 @@ export class RowWindow {
       const entry = this.#entries[this.#places.get(key)];
       const supposed = this.#heightOf(entry);
       this.#heights.set(key, height);
-      const like = Boolean(entry.item);
-      if (!this.#usual.has(like)) this.#usual.set(like, height);
+      const kind = kindOf(entry);
+      if (!this.#usual.has(kind)) this.#usual.set(kind, height);
       changed ||= Math.abs(supposed - height) >= 0.5;
     }
     return changed;
@@ -181,6 +181,11 @@ export class RowWindow {
     }
     return low;
   }
+}
+
+// What stands above a group is lower than an item.
+function kindOf({ item }) {
+  return item ? "item" : "group";
 }
 
 // The content security policy lets scripts set styles, and no attributes that hold any.
